@@ -1,0 +1,83 @@
+"""What happened, as data: one base event, append-only, told once and read by everyone.
+
+The journal, the live tree, `--jsonl` and the benchmarks read the same stream. An event belongs to a
+run and a node of its tree; `seq` counts up within a run without gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
+from terraphim_rlm.core.ids import new_id
+
+EventType = Literal[
+    "run.started",  # {question, model, sub_model, limits, context, backend}
+    "run.finished",  # {status, termination, usage, seconds}
+    "node.started",  # {depth, question}
+    "node.finished",  # {depth, termination}
+    "turn.request",  # {turn, messages, tokens_estimate}
+    "turn.reply",  # {turn, text, usage, finish_reason, seconds}
+    "turn.parsed",  # {turn, commands: [{kind, ..}], dropped, notice}
+    "cell.started",  # {turn, execution_id, language, code}
+    "cell.output",  # {execution_id, stream, text}
+    "cell.finished",  # {execution_id, status, stdout, stderr, error, duration_ms}
+    "call.started",  # {call_id, op, count, chars}
+    "call.finished",  # {call_id, ok, failed, usage, seconds}
+    "verdict",  # {decision, findings}
+    "budget.warning",  # {limit, used, of}
+    "answer",  # Answer as JSON
+    "error",  # {code, message, fix, details}
+]
+EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened in a run."""
+
+    type: EventType
+    run: str
+    node: str
+    parent: str | None
+    """The parent node's id; None at the root."""
+    seq: int
+    time: float
+    """Seconds since the epoch, by the host's clock."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: new_id("event"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "run": self.run,
+            "node": self.node,
+            "parent": self.parent,
+            "seq": self.seq,
+            "time": self.time,
+            "type": self.type,
+            "data": dict(self.data),
+        }
+
+
+EventSink = Callable[[Event], None]
+"""Receives each event once, in order, on the run's own thread. It must not block or raise."""
+
+
+class EventLog:
+    """Numbers the events of one run and hands each to every sink."""
+
+    def __init__(self, run: str, sinks: list[EventSink], clock: Clock = SYSTEM_CLOCK) -> None:
+        self.run = run
+        self._sinks = sinks
+        self._clock = clock
+        self._seq = 0
+
+    def emit(self, type: EventType, node: str, parent: str | None, **data: Any) -> Event:
+        self._seq += 1
+        event = Event(type, self.run, node, parent, self._seq, self._clock.wall(), data)
+        for sink in self._sinks:
+            sink(event)
+        return event

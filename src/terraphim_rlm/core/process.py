@@ -1,0 +1,60 @@
+"""The one place of the host where a process is started.
+
+Every child gets an explicit environment, closed descriptors and its own session. Sandboxes are
+started by the keeper (`sandbox/keeper`), which is itself started here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MINIMAL_ENV: Mapping[str, str] = {"PATH": BASE_PATH, "LANG": "C.UTF-8"}
+
+
+class Finished(NamedTuple):
+    """A command that ended by itself."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def inherited_env(*names: str) -> dict[str, str]:
+    """The minimal environment, and those variables of ours that a child is known to need."""
+    return {**MINIMAL_ENV, **{name: os.environ[name] for name in names if name in os.environ}}
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] = MINIMAL_ENV,
+    pass_fds: Sequence[int] = (),
+    **streams: Any,
+) -> subprocess.Popen[bytes]:
+    """Starts `argv` in a session of its own; `streams` are Popen's stdin, stdout, stderr, cwd, user, group."""
+    streams.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen(
+        list(argv), env=dict(env), pass_fds=tuple(pass_fds), close_fds=True, start_new_session=True, **streams
+    )
+
+
+def run(
+    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] = MINIMAL_ENV, **options: Any
+) -> Finished:
+    """Runs a short command to its end. Blocking.
+
+    Raises:
+        OSError: it could not be started.
+        subprocess.TimeoutExpired: it was still running after `timeout` seconds and was killed.
+    """
+    with start(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as child:
+        try:
+            out, err = child.communicate(timeout=timeout)
+        except BaseException:
+            child.kill()
+            raise
+    return Finished(child.returncode, out, err)
