@@ -40,7 +40,7 @@ class ModelRequest:
 @dataclass(frozen=True, slots=True)
 class ModelReply:
     text: str
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     finish_reason: FinishReason = "stop"
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the provider said besides: its model name, request id. Never a secret."""
