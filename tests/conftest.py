@@ -1,0 +1,23 @@
+"""What every test shares: asyncio only, and a data folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's journal, configuration or models."""
+    data = tmp_path / "trlm-data"
+    monkeypatch.setenv("TRLM_DATA", str(data))
+    monkeypatch.setenv("TRLM_CONFIG", str(tmp_path / "config.toml"))
+    for name in ("TRLM_MODEL", "OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return data
