@@ -1,0 +1,87 @@
+"""The scripts that judge are judged: each must be able to say no."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = "def half(text):\n    return text[: len(text) // 2]\n\n\nNAME = 'gestalt pattern matching'\n"
+
+
+def _run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, ROOT / "scripts" / script, *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+def _judge(tmp_path: Path, said: str) -> int:
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr" / "names.py").write_text(SOURCE)
+    log = tmp_path / "log"
+    log.write_text(said)
+    return _run("lib/check-answer", log, tmp_path).returncode
+
+
+GOOD = 'gestalt pattern matching\n  /usr/names.py:5  "gestalt pattern matching"\ncost $0 · 1,024 tokens · 3.2 s\n'
+
+
+def test_an_answer_whose_quote_is_at_its_line_is_believed(tmp_path: Path) -> None:
+    assert _judge(tmp_path, GOOD) == 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "instead"),
+    [
+        ("names.py:5", "names.py:1"),
+        ('"gestalt pattern matching"', '"hyperbolic name"'),
+        ("/usr/names.py:5", "/usr/names.py"),
+        ("3.2 s", "soon"),
+    ],
+)
+def test_an_answer_with_one_lie_is_refused(tmp_path: Path, lie: str, instead: str) -> None:
+    assert _judge(tmp_path, GOOD.replace(lie, instead)) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_readme_block_that_is_tried_is_the_one_that_is_shown(number: int) -> None:
+    block = _run("lib/readme-block", str(number)).stdout
+    assert block.strip()
+    assert f"```sh\n{block}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+LONG = "def long():\n" + "".join(f"    call_number_{n}()\n" for n in range(41))
+WIDE = "def wide(a, b, c, d, e, f, g, h):\n    return a\n"
+FINE = "def fine(self, a, b, c, d, e, f, g):\n" + "".join(f"    other_call_{n}()\n" for n in range(39))
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"a.py": LONG}, "a.py:long lines: 42 lines"),
+        ({"a.py": WIDE}, "a.py:wide parameters: 8 parameters"),
+        ({"a.py": "value = 12345\n" * 401}, "a.py lines: 401 lines"),
+        ({"a.py": FINE, "b.py": FINE.replace("fine", "same")}, "repeats"),
+        ({"a.py": FINE}, None),
+    ],
+)
+def test_the_size_report_names_what_grew(tmp_path: Path, files: dict[str, str], found: str | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = _run("size-report", "--root", tmp_path, ".")
+    assert (done.returncode == 1) == (found is not None)
+    assert (found or "0 too large") in done.stdout
+
+
+def test_an_allowance_needs_a_reason_and_must_still_be_needed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(LONG)
+    (tmp_path / "scripts").mkdir()
+    listed = tmp_path / "scripts" / "size-allowed.txt"
+    listed.write_text("a.py:long lines | one table, read top to bottom\n")
+    assert _run("size-report", "--root", tmp_path, ".").returncode == 0
+    listed.write_text("a.py:long lines |\n")
+    assert "no reason" in _run("size-report", "--root", tmp_path, ".").stderr
+    listed.write_text("a.py:long lines | a table\nb.py lines | gone\n")
+    assert "no longer occurs" in _run("size-report", "--root", tmp_path, ".").stdout
