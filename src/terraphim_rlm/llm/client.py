@@ -35,6 +35,9 @@ class ModelRequest:
     """GBNF that the reply must match; only clients with `supports_grammar` take it."""
     schema: Mapping[str, Any] | None = None
     """JSON Schema that the reply must match, where the provider can enforce it."""
+    raw: bool = False
+    """True = continue the one message's text itself, without a chat template, where the client can (`local`);
+    elsewhere it is sent as a chat message. Small models copy and score far better that way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class ModelReply:
     usage: Usage = field(default_factory=Usage)
     finish_reason: FinishReason = "stop"
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What the provider said besides: its model name, request id. Never a secret."""
+    """What the provider said besides: its model name, request id. Never a secret.
+    `logprob`: sum of the natural log-probabilities of the reply's tokens, before the grammar, where known."""
 
 
 @dataclass(frozen=True, slots=True)
