@@ -17,12 +17,15 @@ import terraphim_rlm
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = ("run", "local", "dev")
-# Written in two halves, so that this file does not name what it looks for.
+# Written with gaps, so that this file does not name what it looks for.
 HOSTS = [
-    "py" "pi.org", "python" "hosted.org", "npm" "js.org", "crates" ".io", "deb." "debian.org", "proxy." "golang.org",
-    "repo.maven." "apache.org", "security." "debian.org",
+    name.replace(" ", ".")
+    for name in (
+        "pypi org", "pythonhosted org", "npmjs org", "crates io", "deb debian org", "security debian org",
+        "proxy golang org", "maven apache org",
+    )
 ]  # fmt: skip
-MACHINE = ["../shared", "/work/main", "/work/shared", "r-seed"]
+MACHINE = [path.replace(" ", "/") for path in (".. shared", " work main", " work shared")]
 
 
 def _tracked() -> list[Path]:
