@@ -1,0 +1,235 @@
+"""One Python interpreter of a sandbox: runs cells one after another in one namespace.
+
+What is true after every cell: assignments made before an exception stay; the helpers' names are back;
+stdout and stderr are flushed before the host is told. Only `KeyboardInterrupt` from the host and the end
+of the process stop a cell from outside.
+"""
+
+import _signal
+import posix
+import sys
+
+from . import frames
+from .channel import Channel, HostGone
+
+_INTERRUPT = 2
+
+
+class Cell:
+    """Serves one channel with one namespace."""
+
+    def __init__(self, fd, env):
+        self._pid = posix.getpid()
+        self._running = False
+        self._count = 0
+        self._options = None
+        self.number = 0  # of the execution that runs now
+        self.sources = {}  # file name of a cell -> its lines, for tracebacks
+        self.namespace = {"__name__": "__main__", "__builtins__": __builtins__}
+        self.helpers = {}
+        self.evidence = []  # spans cited so far: [path, first byte, last byte + 1]
+        self.loop = None
+        self.channel = Channel(fd)
+        _environment(env)
+        sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w")
+        sys.__dict__.update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+        sys.argv = [""]
+        _signal.signal(_INTERRUPT, self._interrupt)
+
+    def _interrupt(self, _signal_number, _frame):
+        if self._running:
+            self.channel.interrupt()
+
+    def serve(self):
+        """Until the host closes the channel."""
+        self.channel.send(frames.HELLO, 0)
+        while True:
+            try:
+                self._warm_up()
+                kind, number, body = self.channel.read()
+            except HostGone:
+                return
+            if kind == frames.EXEC:
+                self._execute(number, body)
+            elif kind == frames.GET:
+                self._get(number, body)
+            elif kind == frames.OPTIONS:
+                self._options = body
+            elif kind == frames.CONTEXT:
+                self._context(number, body)
+
+    def _warm_up(self):
+        """While nobody waits, loads what the first call, error or context would have to wait for."""
+        if self._count or self.helpers:
+            return
+        import select
+
+        for load in (_load_json, self._load_helpers, _load_errors):
+            if select.select([3], [], [], 0)[0]:
+                return
+            load()
+
+    def _load_helpers(self):
+        if not self.helpers:
+            from . import helpers
+
+            self.helpers = helpers.bind(self)
+
+    def _execute(self, number, body):
+        self.number = number
+        self._count += 1
+        self._load_helpers()
+        self.namespace.update(self.helpers)
+        self.namespace.setdefault("answer", {"content": None, "ready": False})
+        restore = self._apply_options()
+        try:
+            report = self._run(body.decode("utf-8", "surrogatepass"))
+        finally:
+            restore()
+        if posix.getpid() != self._pid:  # the cell forked, and this is the child: it ends where its code ends
+            posix._exit(0)
+        _flush()
+        if self.namespace.get("answer") and isinstance(self.namespace["answer"], dict):
+            self._check_answer()
+        self.channel.send(frames.DONE, number, report)
+
+    def _run(self, source):
+        """Runs one source; the body of its DONE frame."""
+        name = f"<cell {self._count}>"
+        self._remember(name, source)
+        try:
+            self._running = True
+            try:
+                self._evaluate(source, name)
+            finally:
+                self._running = False
+        except HostGone:
+            posix._exit(0)
+        except BaseException as error:  # whatever user code raises is its result
+            from . import errors
+
+            return errors.report(error, self.sources)
+        return b""
+
+    def _remember(self, name, source):
+        self.sources[name] = source.splitlines(keepends=True)
+        if len(self.sources) > 200:
+            del self.sources[next(iter(self.sources))]
+
+    def _evaluate(self, source, name):
+        """Statements, then the last expression, whose value is shown as at a prompt."""
+        import _ast
+
+        flags = _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree = compile(source, name, "exec", flags | _ast.PyCF_ONLY_AST, True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
+        if tree.body:
+            self._start(compile(tree, name, "exec", flags, True))
+        if last is not None:
+            value = self._start(compile(_ast.Expression(last.value), name, "eval", flags, True))
+            if value is not None:
+                self.namespace["_"] = value
+                print(repr(value))
+
+    def _start(self, code):
+        if not code.co_flags & 0x80:  # CO_COROUTINE
+            return eval(code, self.namespace)
+        import asyncio
+
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self.loop)
+        return self.loop.run_until_complete(eval(code, self.namespace))
+
+    def _apply_options(self):
+        """Environment, folder and standard input of one execution; returns what puts the old ones back."""
+        if self._options is None:
+            return _nothing
+        import json
+        import os
+
+        options, self._options = json.loads(self._options), None
+        env, cwd = dict(os.environ), os.getcwd()
+        stdin = self.channel.take_fd() if options.get("stdin") else None
+        saved = os.dup(0)
+        os.environ.update(options.get("env") or {})
+        try:
+            if options.get("cwd"):
+                os.chdir(options["cwd"])
+        except OSError as error:
+            print(f"cwd: {error}", file=sys.stderr)
+        if stdin is not None:
+            os.dup2(stdin, 0)
+            os.close(stdin)
+            sys.stdin = _stream(0, "r")
+
+        def restore():
+            os.environ.clear()
+            os.environ.update(env)
+            if options.get("cwd"):
+                os.chdir(cwd)
+            if stdin is not None:
+                os.dup2(saved, 0)
+                sys.stdin = _stream(0, "r")
+            os.close(saved)
+
+        return restore
+
+    def _check_answer(self):
+        answer = self.namespace["answer"]
+        if answer.get("ready") is True:
+            self.helpers["FINAL"](answer.get("content"), _source="answer")
+            answer["ready"] = False
+
+    def _get(self, number, body):
+        from . import values
+
+        name = body.decode("utf-8", "replace")
+        self.channel.send(frames.VALUE, number, values.described(self.namespace, name, self.evidence))
+
+    def _context(self, number, body):
+        from . import values, views
+
+        fd = self.channel.take_fd()
+        self._load_helpers()
+        self.helpers["context"] = self.namespace["context"] = views.open_context(fd, body)
+        self.channel.send(frames.VALUE, number, values.FOUND)
+
+
+def _nothing():
+    return None
+
+
+def _load_json():
+    import json  # noqa: F401
+
+
+def _load_errors():
+    from . import errors, values, views  # noqa: F401
+
+
+def _environment(env):
+    import os
+
+    os.environ.clear()
+    os.environ.update(env)
+
+
+def _stream(fd, mode):
+    """A text stream over a descriptor that round-trips any bytes; lines are written as they end."""
+    import io
+
+    raw = io.FileIO(fd, mode, closefd=False)
+    if mode == "r":
+        return io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", errors="surrogateescape")
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+
+
+def _flush():
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()
+        except (ValueError, OSError, AttributeError, TypeError):
+            pass  # user code closed or replaced it; its own loss

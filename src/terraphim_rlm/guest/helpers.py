@@ -1,0 +1,163 @@
+"""The names that every cell finds: models, finishing, search in big inputs, shell, combinators.
+
+They are put back before each cell, whatever the code before did to them.
+"""
+
+import json
+
+from . import frames, search
+from .values import describe
+
+
+class ModelCallError(Exception):
+    """A sub-call failed; its text is never an answer. `.type` names the error's class on the host."""
+
+    def __init__(self, type, message):
+        super().__init__(message)
+        self.type = type
+
+
+class BudgetError(ModelCallError):
+    """A limit of the run is reached."""
+
+
+def bind(cell):
+    """The helpers of one cell, by name."""
+    calls = Calls(cell)
+    finish = Finish(cell)
+    names = {
+        "llm_query": calls.llm_query,
+        "query_llm": calls.llm_query,
+        "llm_query_batched": calls.llm_query_batched,
+        "rlm_query": calls.rlm_query,
+        "FINAL": finish.final,
+        "FINAL_VAR": finish.final_var,
+        "SUBMIT": finish.submit,
+        "cite": finish.cite,
+        "quote": finish.quote,
+        "sh": shell,
+        "ModelCallError": ModelCallError,
+        "BudgetError": BudgetError,
+        "true": True,
+        "false": False,
+        "null": None,
+        "print": print,
+    }
+    names.update(search.bind(cell))
+    names.update(calls.combinators())
+    return names
+
+
+class Calls:
+    """Sub-calls to the host over the cell's channel."""
+
+    def __init__(self, cell):
+        self._cell = cell
+
+    def ask(self, op, **args):
+        """One request to the host; its value, or the error that it names raised here."""
+        body = json.dumps({"op": op, **args}).encode("utf-8", "surrogatepass")
+        kind, answer = self._cell.channel.call(body)
+        value = json.loads(answer)
+        if kind == frames.REPLY:
+            return value
+        raise _error(value)
+
+    def llm_query(self, prompt, *, model=None, max_tokens=None):
+        """Asks a model and returns its text. Raises ModelCallError; error text is never an answer."""
+        return self.ask("llm_query", prompt=_text(prompt), model=model, max_tokens=max_tokens)
+
+    def llm_query_batched(self, prompts, *, model=None, max_tokens=None, on_error="raise"):
+        """Asks all prompts at once; answers in the order of the prompts.
+
+        on_error: "raise" raises the first failure after all have ended; "return" puts the exception in its place.
+        """
+        prompts = [_text(prompt) for prompt in prompts]
+        if not prompts:
+            return []
+        answers = self.ask("llm_query_batched", prompts=prompts, model=model, max_tokens=max_tokens)
+        results = [answer["text"] if "text" in answer else _error(answer) for answer in answers]
+        if on_error == "raise":
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        return results
+
+    def rlm_query(self, question, context=None):
+        """Lets a child node, with its own interpreter, answer a question over `context`."""
+        return self.ask("rlm_query", question=_text(question), context=_shipped(context))
+
+    def combinators(self):
+        """Programs over sub-calls that weak models need not write."""
+        from . import queries
+
+        return queries.bind(self)
+
+
+class Finish:
+    """What ends a run, and the spans that its answer rests on."""
+
+    def __init__(self, cell):
+        self._cell = cell
+
+    def final(self, value, *, _source="FINAL"):
+        """Gives the answer. The last call of a cell counts."""
+        body = {**describe(value), "evidence": self._cell.evidence, "source": _source}
+        data = json.dumps(body).encode("utf-8", "surrogatepass")
+        self._cell.channel.send(frames.FINAL, self._cell.number, data)
+
+    def final_var(self, name):
+        """Gives the value of a variable, named or passed, as the answer."""
+        if isinstance(name, str) and name in self._cell.namespace:
+            name = self._cell.namespace[name]
+        elif isinstance(name, str) and name.isidentifier():
+            raise NameError(f"FINAL_VAR: there is no variable {name!r}")
+        self.final(name, _source="FINAL_VAR")
+
+    def submit(self, **fields):
+        """Gives an answer of several named fields."""
+        self.final(fields, _source="SUBMIT")
+
+    def cite(self, start, end, path=None):
+        """Names a span of the input, in bytes, that the answer rests on; returns its text."""
+        data, path = search.span_of(self._cell.namespace.get("context"), path)
+        if not 0 <= start < end <= len(data):
+            raise ValueError(f"cite: {start}..{end} is not inside the {len(data):,} bytes of {path!r}")
+        self._cell.evidence.append([path, start, end])
+        return str(data[start:end], "utf-8", "replace")
+
+    def quote(self, text, path=None):
+        """Finds `text` word for word in the input and cites it; raises when it is not there."""
+        found = search.find_exact(self._cell.namespace.get("context"), text, path)
+        if found is None:
+            raise ValueError(f"quote: the input does not hold {text[:80]!r} word for word")
+        self._cell.evidence.append(list(found))
+        return text
+
+
+def shell(command, timeout=30):
+    """Runs a shell command in the cell's folder; returns its output, stderr after stdout."""
+    import subprocess
+
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout
+    )
+    text = (done.stdout + done.stderr).decode("utf-8", "replace")
+    return text if done.returncode == 0 else f"{text}[exit code {done.returncode}]\n"
+
+
+def _text(value):
+    return value if type(value) is str else str(value)
+
+
+def _shipped(context):
+    """A child's context: text as it is, JSON as JSON."""
+    if context is None:
+        return None
+    described = describe(context)
+    return {"json": described["value"]} if described["json"] else {"json": str(context)}
+
+
+def _error(value):
+    kind = BudgetError if value.get("budget") else ModelCallError
+    return kind(value.get("type", "Error"), value.get("message", ""))

@@ -1,0 +1,266 @@
+"""Pid 1 of a sandbox: starts cells and programs, kills whole trees, reaps, and tells the host.
+
+It handles no signal but SIGCHLD (so the kernel drops all others from inside), is not dumpable (so nobody inside
+opens its memory or descriptors), and holds no secret. Requests are datagrams that the host makes,
+`marshal` version 4; descriptors ride along. What it sends is packed `<BIiii`: op, id, exit code, signal, pid.
+Imports only builtin modules: that is most of a sandbox's start-up time.
+"""
+
+import _signal
+import _socket
+import marshal
+import posix
+import sys
+from struct import Struct
+
+REPORT = Struct("<BIiii")
+HELLO, STARTED, EXITED, FAILED = 1, 2, 3, 4
+_SPACE = _socket.CMSG_SPACE(16 * 4)
+_DUMPABLE = 4  # PR_SET_DUMPABLE
+
+
+def main(fd, limits):
+    """Serves the host until its socket closes; then the sandbox ends with this process."""
+    host = _socket.socket(fileno=fd)
+    posix.set_inheritable(fd, False)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    set_dumpable(0)
+    _limit(limits)
+    posix.umask(0o022)
+    children = {}
+    wake = _child_events()
+    host.send(REPORT.pack(HELLO, 0, *sys.version_info[:3]))
+    poller = _poller(host.fileno(), wake)
+    while True:
+        for ready, _event in poller.poll():
+            if ready == wake:
+                _drain(wake)
+                _reap(host, children)
+            elif not _serve(host, children):
+                posix._exit(0)
+
+
+def _poller(*fds):
+    import select
+
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return poller
+
+
+def _child_events():
+    """A descriptor that turns readable when a child ends: the wake-up pipe of a do-nothing handler."""
+    reader, writer = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+    _signal.signal(_signal.SIGCHLD, lambda number, frame: None)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _drain(fd):
+    try:
+        while posix.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def set_dumpable(value):
+    """prctl(PR_SET_DUMPABLE) without the weight of ctypes."""
+    import _ctypes
+
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 2), "prctl")
+    if _ctypes.call_function(prctl, (_DUMPABLE, value, 0, 0, 0)) != 0:
+        raise OSError("prctl(PR_SET_DUMPABLE) failed")
+
+
+def _limit(limits):
+    if not limits:
+        return
+    import resource
+
+    for part in limits.split(","):
+        name, _, value = part.partition("=")
+        which = getattr(resource, "RLIMIT_" + name)
+        hard = resource.getrlimit(which)[1]
+        value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(which, (value, value))
+
+
+def _serve(host, children):
+    """One request; False when the host is gone."""
+    try:
+        data, ancillary, _flags, _address = host.recvmsg(1 << 20, _SPACE)
+    except OSError:
+        return False
+    fds = _descriptors(ancillary)
+    if not data:
+        return False
+    request = marshal.loads(data)  # made by the host, never by code in the sandbox
+    number = request["id"]
+    try:
+        if request["op"] == "fork":
+            _started(host, children, number, _fork(host, request, fds))
+        elif request["op"] == "spawn":
+            _started(host, children, number, _spawn(host, request, fds))
+        elif number in children:
+            _end(children, number, request)
+    except OSError as error:
+        host.send(REPORT.pack(FAILED, number, error.errno or 0, 0, 0))
+    finally:
+        for fd in fds:
+            posix.close(fd)
+    return True
+
+
+def _descriptors(ancillary):
+    found = []
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            usable = len(data) - len(data) % 4
+            found += [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, usable, 4)]
+    return found
+
+
+def _started(host, children, number, pid):
+    children[number] = pid
+    host.send(REPORT.pack(STARTED, number, 0, 0, pid))
+
+
+def _child_setup(host, request, fds):
+    """In the child: own session, the descriptors of its request at 0, 1, 2, .., own directory."""
+    host.close()
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    posix.setsid()
+    high = [_raised(fd) for fd in fds]
+    for target, fd in enumerate(high):
+        posix.dup2(fd, target)
+    posix.closerange(len(high), 1024)
+    cwd = request.get("cwd") or "/work"
+    _make_folder(cwd)
+    posix.chdir(cwd)
+
+
+def _raised(fd):
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD, 64)
+
+
+def _make_folder(path):
+    if posix.access(path, posix.F_OK):
+        return
+    parent = path.rsplit("/", 1)[0]
+    if parent:
+        _make_folder(parent)
+    posix.mkdir(path, 0o700)
+
+
+def _fork(host, request, fds):
+    """Forks a Python cell; fds: stdin, stdout, stderr, channel."""
+    pid = posix.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        _child_setup(host, request, fds)
+        set_dumpable(1)
+        from guest.cell import Cell
+
+        Cell(3, request["env"]).serve()
+        status = 0
+    finally:
+        posix._exit(status)
+
+
+def _spawn(host, request, fds):
+    """Runs a program; fds become its 0, 1, 2 and on."""
+    pid = posix.fork()
+    if pid:
+        return pid
+    status = 127
+    try:
+        _child_setup(host, request, fds)
+        posix.execve(request["argv"][0], request["argv"], request["env"])
+    except OSError as error:
+        posix.write(2, f"{request['argv'][0]}: {posix.strerror(error.errno)}\n".encode())
+        status = 126 if error.errno == 13 else 127
+    finally:
+        posix._exit(status)
+
+
+def _end(children, number, request):
+    if request["op"] == "signal":
+        posix.kill(children[number], request["signal"])
+        return
+    _kill_tree(children, number)
+
+
+def _kill_tree(children, number):
+    """Kills one child with all that came of it, also what moved to another session or lost its parent.
+
+    Processes whose parent is pid 1 and that were not started by a request are somebody's orphans; whose,
+    nobody can tell any more, so they go too. Stopping before killing keeps a fork bomb from outrunning this.
+    """
+    victim = children[number]
+    kept = {pid for pid in children.values() if pid != victim}
+    for _round in range(100):
+        doomed = _doomed(victim, kept)
+        if not doomed:
+            return
+        for signal in (_signal.SIGSTOP, _signal.SIGKILL):
+            for pid in doomed:
+                try:
+                    posix.kill(pid, signal)
+                except ProcessLookupError:
+                    pass
+
+
+def _doomed(victim, kept):
+    """Pids of living processes that hang below `victim` or are orphans."""
+    parents = {}
+    for name in posix.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            state, parent = _state(name)
+            if state not in ("Z", "X", ""):
+                parents[int(name)] = parent
+    doomed = []
+    for pid in parents:
+        top = pid
+        while parents.get(top, 1) != 1:
+            top = parents[top]
+        if top == victim or top not in kept:
+            doomed.append(pid)
+    return doomed
+
+
+def _state(name):
+    """State letter and parent of a process; ('', 0) when it is gone."""
+    try:
+        fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return "", 0
+    try:
+        fields = posix.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return "", 0
+    finally:
+        posix.close(fd)
+    return (fields[0].decode(), int(fields[1])) if len(fields) > 1 else ("", 0)
+
+
+def _reap(host, children):
+    while True:
+        try:
+            pid, status = posix.waitpid(-1, posix.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        for number in [n for n, child in children.items() if child == pid]:
+            del children[number]
+            code, signal = (
+                (-1, posix.WTERMSIG(status)) if posix.WIFSIGNALED(status) else (posix.WEXITSTATUS(status), 0)
+            )
+            host.send(REPORT.pack(EXITED, number, code, signal, pid))

@@ -1,0 +1,54 @@
+"""A value of the cell, described for the host: JSON when it is JSON, its repr in any case."""
+
+import json
+
+_MOST_REPR = 100_000
+MOST_JSON = 16 << 20
+FOUND = json.dumps({"found": True}).encode()
+
+
+def described(namespace, name, evidence):
+    """The body of a VALUE frame for a variable, with the spans cited so far."""
+    if name not in namespace:
+        return json.dumps({"found": False, "near": _near(namespace, name)}).encode()
+    return json.dumps({"found": True, **describe(namespace[name]), "evidence": evidence}).encode()
+
+
+def describe(value):
+    """{"json": whether `value` is JSON, "value", "repr"}."""
+    plain = _plain(value)
+    try:
+        text = json.dumps(plain, allow_nan=False)
+        if len(text) <= MOST_JSON and _is_json(plain):
+            return {"json": True, "value": plain, "repr": plain if isinstance(plain, str) else _repr(value)}
+    except (TypeError, ValueError, RecursionError):
+        pass  # not JSON; said so below
+    return {"json": False, "value": None, "repr": _repr(value)}
+
+
+def _plain(value):
+    """Views as their text; everything else as it is."""
+    return value.text() if hasattr(type(value), "text") and hasattr(type(value), "bytes") else value
+
+
+def _is_json(value):
+    """Whether JSON keeps the value; json.dumps would turn other keys into text without a word."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _repr(value):
+    try:
+        text = repr(value)
+    except BaseException as error:  # a hostile __repr__
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    return text if len(text) <= _MOST_REPR else f"{text[:_MOST_REPR]}..."
+
+
+def _near(namespace, name):
+    from difflib import get_close_matches
+
+    return get_close_matches(name, [key for key in namespace if not key.startswith("_")], 3)

@@ -1,0 +1,156 @@
+"""The host's end of a cell's channel. Whatever arrives is hostile: sizes, types, order and rates are checked."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from terraphim_rlm.guest import frames
+
+_READ = 1 << 18
+_MOST_UNSENT = 64 << 20
+"""Bytes that wait for a cell which does not read; above it we stop reading from it, too."""
+
+
+class ChannelBroken(Exception):
+    """The cell broke the rules of its channel; the text says which."""
+
+
+class Channel:
+    """Frames of one cell. `on_frame(kind, number, body)` runs in the reader's callback; `on_end(reason)` once."""
+
+    def __init__(
+        self, on_frame: Callable[[int, int, bytes], None], on_end: Callable[[str | None], None]
+    ) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        self._socket = ours
+        self._child_end: socket.socket | None = theirs
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._in = bytearray()
+        self._out: list[tuple[memoryview, int | None]] = []
+        self._unsent = 0
+        self._paused = False
+        self._open = True
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(ours.fileno(), self._readable)
+
+    @property
+    def child_fd(self) -> int:
+        assert self._child_end is not None
+        return self._child_end.fileno()
+
+    def release_child_end(self) -> None:
+        if self._child_end is not None:
+            self._child_end.close()
+            self._child_end = None
+
+    def send(self, kind: int, number: int, body: bytes = b"", fd: int | None = None) -> None:
+        """Queues one frame; `fd` is handed over with it and stays the caller's to close after the cell has it."""
+        if not self._open:
+            return
+        self._out.append((memoryview(frames.pack(kind, number, body)), fd))
+        self._unsent += frames.HEADER.size + len(body)
+        if len(self._out) == 1:
+            self._flush()
+        if self._unsent > _MOST_UNSENT and not self._paused:
+            self._paused = True
+            self._loop.remove_reader(self._socket.fileno())
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                data, fd = self._out[0]
+                sent = self._send_some(data, fd)
+                self._unsent -= sent
+                if sent == len(data):
+                    self._out.pop(0)
+                else:
+                    self._out[0] = (data[sent:], None)
+        except BlockingIOError:
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        except OSError:
+            self._end(None)
+
+    def _send_some(self, data: memoryview, fd: int | None) -> int:
+        if fd is None:
+            return self._socket.send(data)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        return self._socket.sendmsg([data], rights)
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._socket.fileno())
+        self._flush()
+        if self._open and self._paused and self._unsent < _MOST_UNSENT // 2:
+            self._paused = False
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        # Plain recv: descriptors that a cell sends along are dropped by the kernel.
+        try:
+            data = self._socket.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end(None)
+            return
+        self._in += data
+        try:
+            self._take_frames()
+        except ChannelBroken as error:
+            self._end(str(error))
+
+    def _take_frames(self) -> None:
+        position = 0
+        while self._open and len(self._in) - position >= frames.HEADER.size:
+            length, kind, number = frames.HEADER.unpack_from(self._in, position)
+            if length > frames.MAX_BODY:
+                raise ChannelBroken(f"it announced a message of {length:,} bytes")
+            end = position + frames.HEADER.size + length
+            if len(self._in) < end:
+                break
+            body = bytes(memoryview(self._in)[position + frames.HEADER.size : end])
+            position = end
+            self._on_frame(kind, number, body)
+        del self._in[:position]
+
+    def _end(self, reason: str | None) -> None:
+        if self._open:
+            self.close()
+            self._on_end(reason)
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._out.clear()
+        self._socket.close()
+        self.release_child_end()
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A JSON object from a cell.
+
+    Raises:
+        ChannelBroken: it is none, or is nested or sized so that Python refuses it.
+    """
+    try:
+        value = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ChannelBroken(f"it sent something that is not JSON ({type(error).__name__})") from None
+    if not isinstance(value, dict):
+        raise ChannelBroken("it sent JSON that is no object")
+    return value
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)

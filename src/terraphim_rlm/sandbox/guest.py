@@ -1,0 +1,166 @@
+"""The host's side of a sandbox's supervisor: start children, signal them, kill them, learn how they ended."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import marshal
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
+from terraphim_rlm.sandbox.contract import GuestLink
+
+_REPORT = struct.Struct("<BIiii")
+_HELLO, _STARTED, _EXITED, _FAILED = 1, 2, 3, 4
+_HELLO_SECONDS = 20.0
+
+
+class Exit(NamedTuple):
+    """How a child ended: an exit code, or the signal that killed it. Both None: the whole sandbox ended."""
+
+    code: int | None
+    signal: int | None
+
+
+class Child:
+    """A process of the sandbox that the supervisor started for us."""
+
+    def __init__(self, guest: Guest, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._guest = guest
+        self.number = number
+        self.started: asyncio.Future[None] = loop.create_future()
+        self.exited: asyncio.Future[Exit] = loop.create_future()
+
+    def signal(self, number: int) -> None:
+        self._guest.request("signal", self.number, signal=number)
+
+    def kill(self) -> None:
+        """Kills it and everything that came of it, also what left its session."""
+        self._guest.request("kill", self.number)
+
+
+class Guest:
+    """One sandbox's supervisor. Single event loop; every wait ends when the sandbox does."""
+
+    def __init__(self, link: GuestLink) -> None:
+        self.link = link
+        self.python = ""
+        self._socket = link.socket
+        self._socket.setblocking(False)
+        self._children: dict[int, Child] = {}
+        self._last = 0
+        self._loop = asyncio.get_running_loop()
+        self._hello: asyncio.Future[None] = self._loop.create_future()
+        self._open = True
+
+    async def start(self) -> None:
+        """Waits for the supervisor's first word.
+
+        Raises:
+            SandboxStartFailed: the sandbox ended, or said nothing for 20 seconds.
+        """
+        self._loop.add_reader(self._socket.fileno(), self._read)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._hello), _HELLO_SECONDS)
+        except TimeoutError:
+            await self.close()
+            raise SandboxStartFailed(f"The sandbox said nothing for {_HELLO_SECONDS:.0f} seconds.") from None
+        except SandboxLost:
+            end = await self.link.ended()
+            await self.close()
+            raise SandboxStartFailed(
+                f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal})."
+            ) from None
+
+    async def fork(self, cwd: str, env: Mapping[str, str], fds: Sequence[int]) -> Child:
+        """A Python cell: a fork of the supervisor, so it starts in about a millisecond."""
+        return await self._new("fork", fds, cwd=cwd, env=dict(env))
+
+    async def spawn(self, argv: Sequence[str], cwd: str, env: Mapping[str, str], fds: Sequence[int]) -> Child:
+        """A program; `fds` become its descriptors 0, 1, 2 and on."""
+        return await self._new("spawn", fds, argv=list(argv), cwd=cwd, env=dict(env))
+
+    async def _new(self, op: str, fds: Sequence[int], **fields: object) -> Child:
+        self._last += 1
+        child = self._children[self._last] = Child(self, self._last)
+        self.request(op, child.number, fds, **fields)
+        await child.started
+        return child
+
+    def request(self, op: str, number: int, fds: Sequence[int] = (), **fields: object) -> None:
+        if not self._open:
+            raise SandboxLost("The sandbox has ended.")
+        data = marshal.dumps({"op": op, "id": number, **fields}, 4)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._socket.sendmsg([data], ancillary)
+        except OSError as error:
+            raise SandboxLost(f"The sandbox cannot be reached: {error.strerror}.") from error
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = self._socket.recv(64)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if len(data) != _REPORT.size:
+                self._lost()
+                return
+            self._handle(*_REPORT.unpack(data))
+
+    def _handle(self, op: int, number: int, code: int, signal: int, _pid: int) -> None:
+        if op == _HELLO:
+            self.python = f"{code}.{signal}.{_pid}"
+            if not self._hello.done():
+                self._hello.set_result(None)
+            return
+        child = self._children.get(number)
+        if child is None:
+            return
+        if op == _STARTED and not child.started.done():
+            child.started.set_result(None)
+        elif op == _EXITED:
+            del self._children[number]
+            _settle(child, Exit(None, signal) if signal else Exit(code, None))
+        elif op == _FAILED and not child.started.done():
+            del self._children[number]
+            reason = os.strerror(code) if code else "unknown reason"
+            child.started.set_exception(SandboxLost(f"The sandbox could not start a process: {reason}."))
+
+    def _lost(self) -> None:
+        """The supervisor is gone, and with it everything in the sandbox."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        gone = SandboxLost("The sandbox ended.")
+        if not self._hello.done():
+            self._hello.set_exception(gone)
+        for child in self._children.values():
+            if not child.started.done():
+                child.started.set_exception(gone)
+            _settle(child, Exit(None, None))
+        self._children.clear()
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    async def close(self) -> None:
+        """Ends the sandbox; returns when nothing of it is left. Idempotent."""
+        self._lost()
+        self._hello.cancel()
+        self._socket.close()
+        await self.link.destroy()
+
+
+def _settle(child: Child, end: Exit) -> None:
+    if not child.exited.done():
+        child.exited.set_result(end)

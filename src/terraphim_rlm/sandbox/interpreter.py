@@ -1,0 +1,357 @@
+"""One live Python interpreter in a sandbox: cells in, results out, sub-calls answered on the way.
+
+Time-outs interrupt first, so that a cell which yields within a second keeps its state; then its whole tree
+is killed, the next cell starts in a fresh interpreter, and the result says that the state was lost.
+The cell's clock stands still while it waits for sub-calls; the caller's own deadline is the absolute cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from terraphim_rlm.core.errors import SandboxLost
+from terraphim_rlm.guest import frames
+from terraphim_rlm.sandbox.calls import Call, CallHandler, refuse
+from terraphim_rlm.sandbox.channel import Channel, ChannelBroken, decode
+from terraphim_rlm.sandbox.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.streams import OnOutput, Stream
+
+_GRACE = 1.0
+"""Seconds that an interrupted cell has to yield."""
+_MOST_CALLS = 20_000
+"""Calls of one cell in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What a cell gave as the answer."""
+
+    value: Any
+    is_json: bool
+    repr: str
+    source: str
+    evidence: tuple[tuple[str, int, int], ...] = ()
+    """Spans that the cell cites: path, first byte, last byte + 1. Not checked here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A context on its way into a cell."""
+
+    fd: int
+    """A sealed memory file; stays open with the host for as long as interpreters may need it."""
+    about: bytes
+    """JSON that describes it, see `guest/views.py`."""
+
+
+@dataclass(slots=True)
+class CellEnd:
+    """How a cell ended, before it is a result."""
+
+    cause: str = "done"
+    """`done`, `timeout` (interrupted and yielded), `timeout_killed`, `lost`, `broken`."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    exit: Exit | None = None
+    note: str = ""
+    final: Final | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    truncated: bool = False
+    seconds: float = 0.0
+
+
+class Interpreter:
+    """Runs one cell at a time. Make it with `open`; end it with `close`."""
+
+    def __init__(self, guest: Guest, cwd: str, env: Mapping[str, str], output_bytes: int) -> None:
+        self._guest = guest
+        self.cwd = cwd
+        self._env = dict(env)
+        self._output_bytes = output_bytes
+        self._loop = asyncio.get_running_loop()
+        self._child: Child | None = None
+        self._channel: Channel | None = None
+        self._streams: tuple[Stream, Stream] | None = None
+        self._context: Handover | None = None
+        self._number = 0
+        self._running: _Running | None = None
+        self._values: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Forks the interpreter, if there is none alive."""
+        if self._child is not None:
+            return
+        channel = Channel(self._frame, self._ended)
+        streams = (Stream("stdout", self._output_bytes), Stream("stderr", self._output_bytes))
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fds = (null, streams[0].child_fd, streams[1].child_fd, channel.child_fd)
+            child = await self._guest.fork(self.cwd, self._env, fds)
+        except BaseException:
+            channel.close()
+            for stream in streams:
+                stream.close()
+            raise
+        finally:
+            os.close(null)
+        channel.release_child_end()
+        for stream in streams:
+            stream.release_child_end()
+        self._child, self._channel, self._streams = child, channel, streams
+        if self._context is not None:
+            self._hand_over(self._context)
+
+    def give(self, context: Handover) -> None:
+        """Sets `context` in the namespace, now and after each restart."""
+        self._context = context
+        if self._child is not None:
+            self._hand_over(context)
+
+    def _hand_over(self, context: Handover) -> None:
+        assert self._channel is not None
+        self._channel.send(frames.CONTEXT, 0, context.about, context.fd)
+
+    async def execute(
+        self,
+        code: str,
+        *,
+        timeout: float | None,
+        handler: CallHandler = refuse,
+        on_output: OnOutput | None = None,
+        options: Mapping[str, Any] | None = None,
+        stdin_fd: int | None = None,
+    ) -> CellEnd:
+        """Runs one cell. `options`: env and cwd for this cell only; `stdin_fd`: a sealed memory file to read."""
+        await self._idle.wait()
+        await self.start()
+        assert self._channel is not None
+        assert self._streams is not None
+        self._number += 1
+        running = self._running = _Running(self, self._number, timeout, handler)
+        self._idle.clear()
+        started = self._loop.time()
+        for stream in self._streams:
+            stream.begin(on_output)
+        if options or stdin_fd is not None:
+            extra = {**(options or {}), "stdin": stdin_fd is not None}
+            self._channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
+        self._channel.send(frames.EXEC, self._number, code.encode("utf-8", "surrogatepass"))
+        running.arm()
+        try:
+            await running.done
+        except asyncio.CancelledError:
+            running.stop("cancelled")
+            raise
+        end = running.end
+        end.seconds = self._loop.time() - started
+        return end
+
+    async def fetch(self, name: str) -> dict[str, Any]:
+        """A variable: {"found", "json", "value", "repr"} or {"found": false, "near": [..]}.
+
+        Raises:
+            SandboxLost: the interpreter ended, broke the rules, or did not answer in 10 seconds.
+        """
+        await self._idle.wait()
+        await self.start()
+        assert self._channel is not None
+        self._number += 1
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._values[self._number] = future
+        self._channel.send(frames.GET, self._number, name.encode("utf-8", "surrogatepass"))
+        try:
+            return await asyncio.wait_for(future, 10)
+        except TimeoutError:
+            self._kill()
+            raise SandboxLost(f"The interpreter did not say what {name!r} holds.") from None
+        finally:
+            self._values.pop(self._number, None)
+
+    def _frame(self, kind: int, number: int, body: bytes) -> None:
+        running = self._running
+        if kind == frames.CALL and running is not None:
+            running.call(number, body)
+        elif kind == frames.DONE and running is not None and number == running.number:
+            running.finish(decode(body) if body else {})
+        elif kind == frames.FINAL and running is not None and number == running.number:
+            running.end.final = final_of(decode(body))
+        elif kind == frames.VALUE and number in self._values:
+            value = decode(body)
+            if not self._values[number].done():
+                self._values[number].set_result(value)
+        # Anything else is late, forged or for nobody: dropped.
+
+    def send(self, kind: int, number: int, body: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send(kind, number, body)
+
+    def _ended(self, reason: str | None) -> None:
+        """The channel closed: the interpreter died, became another program, or broke the rules."""
+        child = self._child
+        if child is None:
+            return
+        if not child.exited.done():
+            self._kill()
+            child.exited.add_done_callback(lambda done: self._gone(reason, done.result()))
+        else:
+            self._gone(reason, child.exited.result())
+
+    def _gone(self, reason: str | None, end: Exit) -> None:
+        running = self._running
+        for future in self._values.values():
+            if not future.done():
+                future.set_exception(SandboxLost("The interpreter ended."))
+        if running is not None:
+            running.lost(reason, end)
+        self._drop()
+
+    def _kill(self) -> None:
+        if self._child is not None and self._guest.is_open and not self._child.exited.done():
+            self._child.kill()
+
+    def interrupt(self) -> None:
+        if self._child is not None and self._guest.is_open and not self._child.exited.done():
+            self._child.signal(2)
+
+    def take_output(self, end: CellEnd) -> None:
+        if self._streams is not None:
+            out, err = self._streams
+            end.stdout, cut_out = out.take()
+            end.stderr, cut_err = err.take()
+            end.truncated = cut_out or cut_err
+
+    def settled(self, running: _Running) -> None:
+        """The execution is over and the interpreter is free again."""
+        if self._running is running:
+            self._running = None
+            self._idle.set()
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        for stream in self._streams or ():
+            stream.close()
+        self._child = self._channel = self._streams = None
+
+    async def close(self) -> None:
+        """Ends the interpreter with everything it started. Idempotent."""
+        child = self._child
+        if self._running is not None:
+            self._running.lost("it was closed", Exit(None, None))
+        self._kill()
+        self._drop()
+        if child is not None and self._guest.is_open:
+            await child.exited
+
+
+class _Running:
+    """One execution in flight: its clock, its calls, and its end, which comes exactly once."""
+
+    def __init__(self, owner: Interpreter, number: int, timeout: float | None, handler: CallHandler) -> None:
+        self._owner = owner
+        self.number = number
+        self.end = CellEnd()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self._handler = handler
+        self._left = timeout
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._calls: dict[int, Call] = {}
+        self._stopping = ""
+        self._ended = False
+
+    def arm(self) -> None:
+        if self._left is not None and not self._stopping and not self._ended:
+            self._since = self._loop.time()
+            self._timer = self._loop.call_later(self._left, self.stop, "timeout")
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            if self._left is not None and not self._stopping:
+                self._left = max(self._left - (self._loop.time() - self._since), 0.001)
+
+    def call(self, number: int, body: bytes) -> None:
+        message = decode(body)
+        op = message.pop("op", None)
+        if not isinstance(op, str) or number in self._calls:
+            raise ChannelBroken("it sent a call without a name, or with the number of another")
+        if len(self._calls) >= _MOST_CALLS:
+            raise ChannelBroken(f"it had more than {_MOST_CALLS:,} calls in flight")
+        call = Call(number, op, message, self._answer)
+        self._calls[number] = call
+        self._handler(call)
+        if len(self._calls) == 1 and number in self._calls:
+            self._disarm()
+
+    def _answer(self, kind: int, number: int, body: bytes) -> None:
+        if self._calls.pop(number, None) is None:
+            return
+        self._owner.send(kind, number, body)
+        if not self._calls and self._timer is None:
+            self.arm()
+
+    def stop(self, why: str) -> None:
+        """Interrupts the cell; kills it when it does not yield."""
+        if self._ended or self._stopping:
+            return
+        self._stopping = why
+        self._disarm()
+        self._abandon()
+        self._owner.interrupt()
+        self._timer = self._loop.call_later(_GRACE, self._owner._kill)
+
+    def finish(self, report: Mapping[str, Any]) -> None:
+        """The cell said that it is done."""
+        self.end.cause = self._stopping or "done"
+        self.end.report = report
+        self._over()
+
+    def lost(self, reason: str | None, end: Exit) -> None:
+        """The interpreter is gone."""
+        self.end.exit = end
+        self.end.note = reason or ""
+        self.end.cause = f"{self._stopping}_killed" if self._stopping else "broken" if reason else "lost"
+        self._over()
+
+    def _over(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._disarm()
+        self._abandon()
+        self._owner.take_output(self.end)
+        if not self.done.done():  # else the caller was cancelled and has left
+            self.done.set_result(None)
+        self._owner.settled(self)
+
+    def _abandon(self) -> None:
+        for call in self._calls.values():
+            call.abandon()
+        self._calls.clear()
+
+
+def final_of(body: Mapping[str, Any]) -> Final:
+    """What a cell says of a final value; nothing in it is believed but its types."""
+    evidence = body.get("evidence")
+    spans = [
+        (item[0], item[1], item[2])
+        for item in (evidence if isinstance(evidence, list) else [])[:1000]
+        if isinstance(item, list) and [type(part) for part in item] == [str, int, int]
+    ]
+    return Final(
+        body.get("value"),
+        body.get("json") is True,
+        str(body.get("repr", "")),
+        str(body.get("source", "")),
+        tuple(spans),
+    )

@@ -1,0 +1,88 @@
+"""How an execution ended, as the one status vocabulary says it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, Status
+from terraphim_rlm.sandbox.guest import Exit
+from terraphim_rlm.sandbox.interpreter import CellEnd
+from terraphim_rlm.sandbox.streams import text
+
+_SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every result of one sandbox has in common."""
+
+    backend: str
+    limits: Mapping[str, Enforcement]
+
+
+def of_cell(end: CellEnd, origin: Origin, oom: bool) -> ExecutionResult:
+    """The result of a Python cell. `oom`: the kernel killed something for memory while it ran."""
+    status, code, state = _cell_status(end, oom)
+    error = None
+    if end.report:
+        error = CellError(
+            _word(end.report, "type"), _word(end.report, "message"), _word(end.report, "traceback")
+        )
+    notes = [f"The interpreter was ended: {end.note}."] if end.note else []
+    if state == "lost":
+        notes.append("The interpreter's variables are lost; the next cell starts in a fresh one.")
+    return ExecutionResult(
+        execution_id=new_id("exec"),
+        status=status,
+        stdout=text(end.stdout),
+        stderr=text(end.stderr),
+        exit_code=code,
+        signal=end.exit.signal if end.exit else None,
+        error=error if status not in ("timeout", "cancelled") else None,
+        duration_ms={"run": round(end.seconds * 1000, 3)},
+        truncated=end.truncated,
+        stdout_bytes=end.stdout,
+        state_after=state,
+        backend=origin.backend,
+        limits_enforced=origin.limits,
+        notes=tuple(notes),
+    )
+
+
+def _cell_status(end: CellEnd, oom: bool) -> tuple[Status, int | None, Literal["kept", "lost"]]:
+    if end.cause == "done":
+        return (*_reported(end.report), "kept")
+    if end.cause in ("timeout", "cancelled"):
+        return ("timeout" if end.cause == "timeout" else "cancelled", None, "kept")
+    if end.cause in ("timeout_killed", "cancelled_killed"):
+        return ("timeout" if end.cause == "timeout_killed" else "cancelled", None, "lost")
+    status, code = of_exit(end.exit or Exit(None, None), oom)
+    return ("killed" if end.cause == "broken" else status, code, "lost")
+
+
+def _reported(report: Mapping[str, Any]) -> tuple[Status, int]:
+    if not report:
+        return "ok", 0
+    if report.get("type") == "MemoryError":
+        return "oom", 1
+    if report.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", 1
+    code = report.get("exit_code")
+    code = code if isinstance(code, int) and 0 <= code <= 255 else 1
+    return ("ok" if code == 0 else "exit_nonzero"), code
+
+
+def of_exit(end: Exit, oom: bool) -> tuple[Status, int | None]:
+    """Status and exit code of a process that ended by itself or was killed."""
+    if end.code is not None:
+        return ("ok" if end.code == 0 else "exit_nonzero"), end.code
+    return ("oom" if oom and end.signal in (_SIGKILL, None) else "killed"), None
+
+
+def _word(report: Mapping[str, Any], name: str) -> str:
+    value = report.get(name)
+    return value if isinstance(value, str) else ""

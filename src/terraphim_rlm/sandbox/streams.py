@@ -1,0 +1,100 @@
+"""What comes out of a sandbox: two pipes, read at once, capped, handed on as text while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+from collections.abc import Callable
+from typing import Literal
+
+StreamName = Literal["stdout", "stderr"]
+OnOutput = Callable[[StreamName, str], None]
+"""Called with each piece of text as it comes."""
+_READ = 1 << 16
+
+
+class Stream:
+    """One pipe of a child. Keeps the first `limit` bytes since `begin`, and reads on past them."""
+
+    def __init__(self, name: StreamName, limit: int) -> None:
+        self.name = name
+        self.child_fd = -1
+        self._limit = limit
+        self._kept = bytearray()
+        self.total = 0
+        self._on_output: OnOutput | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        reader, self.child_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reader, False)
+        self._fd = reader
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(reader, self._readable)
+
+    def begin(self, on_output: OnOutput | None) -> None:
+        """A new execution starts; what a background process wrote since the last one stays in front."""
+        self._on_output = on_output
+        if on_output and self._kept:
+            on_output(self.name, self._decoder.decode(bytes(self._kept)))
+
+    def take(self) -> tuple[bytes, bool]:
+        """What was kept since `begin`, and whether more came than was kept."""
+        self.drain()
+        kept, cut = bytes(self._kept), self.total > len(self._kept)
+        self._kept.clear()
+        self.total = 0
+        self._on_output = None
+        self._decoder.reset()
+        return kept, cut
+
+    def drain(self) -> None:
+        """Reads what is there now; at most a pipe's worth and a bit, so that a flood cannot hold us."""
+        for _ in range(32):
+            if not self._read_once():
+                return
+
+    def _readable(self) -> None:
+        self._read_once()
+
+    def _read_once(self) -> bool:
+        if self._fd < 0:
+            return False
+        try:
+            data = os.read(self._fd, _READ)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return False
+        self.total += len(data)
+        room = self._limit - len(self._kept)
+        if room > 0:
+            piece = data[:room]
+            self._kept += piece
+            if self._on_output:
+                self._on_output(self.name, self._decoder.decode(piece))
+        return True
+
+    @property
+    def at_end(self) -> bool:
+        return self._fd < 0
+
+    def release_child_end(self) -> None:
+        """The child has its copy; ours must go, or the end of the pipe is never seen."""
+        if self.child_fd >= 0:
+            os.close(self.child_fd)
+            self.child_fd = -1
+
+    def close(self) -> None:
+        self.release_child_end()
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def text(data: bytes) -> str:
+    """Output as text: UTF-8, other bytes as visible escapes."""
+    return data.decode("utf-8", "backslashreplace")
