@@ -12,3 +12,57 @@ line may import the lines before it:
 `testing` may import all; only tests import it, and the command line for `bench`, `attack`, `conform`.
 Importing any module has no side effect; heavy libraries are imported inside the function that needs them.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from terraphim_rlm.core.errors import RlmError
+    from terraphim_rlm.core.values import Answer, Evidence, ExecutionResult, Limits, Resources, Usage
+    from terraphim_rlm.sandbox.opening import SandboxSync, open_sandbox, open_sandbox_sync
+    from terraphim_rlm.sandbox.sandbox import Sandbox
+    from terraphim_rlm.service.rlm import Rlm, RlmSync
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "RlmError": "core.errors",
+    "Answer": "core.values",
+    "Evidence": "core.values",
+    "ExecutionResult": "core.values",
+    "Limits": "core.values",
+    "Resources": "core.values",
+    "Usage": "core.values",
+    "Sandbox": "sandbox.sandbox",
+    "SandboxSync": "sandbox.opening",
+    "open_sandbox": "sandbox.opening",
+    "open_sandbox_sync": "sandbox.opening",
+    "Rlm": "service.rlm",
+    "RlmSync": "service.rlm",
+}
+
+__all__ = [
+    "Answer",
+    "Evidence",
+    "ExecutionResult",
+    "Limits",
+    "Resources",
+    "Rlm",
+    "RlmError",
+    "RlmSync",
+    "Sandbox",
+    "SandboxSync",
+    "Usage",
+    "__version__",
+    "open_sandbox",
+    "open_sandbox_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their module when they are first used, so that `trlm --help` stays quick."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

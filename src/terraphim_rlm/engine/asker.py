@@ -1,0 +1,113 @@
+"""Every model call of a run goes through here: reserve, call, settle, tell."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+
+from terraphim_rlm.core.errors import BudgetExceeded, ModelError, PromptTooLong
+from terraphim_rlm.core.ledger import Account, Hold, Ledger
+from terraphim_rlm.core.values import Usage
+from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
+from terraphim_rlm.llm.prices import worst_case
+from terraphim_rlm.llm.tokens import estimate_messages
+
+DEFAULT_REPLY = 4096
+"""Tokens kept free for a reply when nothing else is said."""
+LEAST_REPLY = 64
+"""A reply with fewer tokens left than this is not worth a call."""
+UNKNOWN_WINDOW = 500_000
+"""Characters of a sub-prompt when the model's window is unknown."""
+
+
+class Asker:
+    """Calls models for one run, under its one ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._settled = asyncio.Event()
+
+    async def ask(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply:
+        """One call. Waits for room when other calls hold the rest of the budget.
+
+        Raises:
+            BudgetExceeded, ModelError.
+        """
+        hold, request = await self._room(model, account, request)
+        try:
+            with hold:  # cut short by a cancellation, it counts as spent
+                reply = await self._call(model, account, request, hold)
+                hold.settle(reply.usage)
+        finally:
+            self._settled.set()
+        return reply
+
+    async def _call(
+        self, model: ModelClient, account: Account, request: ModelRequest, hold: Hold
+    ) -> ModelReply:
+        left = account.remaining_seconds()
+        try:
+            async with asyncio.timeout(None if left == math.inf else left):
+                return await model.complete(request)
+        except TimeoutError:
+            account.check_time()
+            raise
+        except ModelError:
+            hold.settle(Usage(tokens_in=estimate_messages(request.messages), estimated=True))
+            raise
+
+    def ask_nowait(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply | None:
+        """The same without waiting, or None when that cannot be."""
+        try:
+            hold, request = self._reserve(model, account, request)
+        except BudgetExceeded:
+            if self._ledger.statistics().reserved_calls:
+                return None
+            raise
+        with hold:
+            reply = model.complete_nowait(request)
+            if reply is None:
+                hold.release()
+                return None
+            hold.settle(reply.usage)
+        return reply
+
+    async def _room(
+        self, model: ModelClient, account: Account, request: ModelRequest
+    ) -> tuple[Hold, ModelRequest]:
+        while True:
+            try:
+                return self._reserve(model, account, request)
+            except BudgetExceeded:
+                if self._ledger.statistics().reserved_calls == 0:
+                    raise
+                self._settled.clear()
+                await self._settled.wait()
+
+    def _reserve(
+        self, model: ModelClient, account: Account, request: ModelRequest
+    ) -> tuple[Hold, ModelRequest]:
+        prompt = estimate_messages(request.messages)
+        check_window(model, prompt)
+        wanted = request.max_tokens or DEFAULT_REPLY
+        least = min(LEAST_REPLY, wanted)
+        name = model.info.name
+        hold = account.reserve(
+            tokens=prompt + wanted,
+            microdollars=worst_case(name, prompt, wanted),
+            at_least=prompt + least,
+            at_least_microdollars=worst_case(name, prompt, least),
+        )
+        return hold, replace(request, max_tokens=max(hold.tokens - prompt, 1))
+
+
+def check_window(model: ModelClient, prompt_tokens: int) -> None:
+    """Raises `PromptTooLong`, with the measured size, when a prompt cannot fit the model's window."""
+    window = model.info.window or UNKNOWN_WINDOW // 4
+    if prompt_tokens >= window:
+        raise PromptTooLong(
+            f"The prompt has about {prompt_tokens:,} tokens; {model.info.name} takes {window:,} with its reply.",
+            tokens=prompt_tokens,
+            window=window,
+        )

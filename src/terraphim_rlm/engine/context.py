@@ -1,0 +1,215 @@
+"""The input of a run, as one sealed memory file: filled once, handed to every interpreter, read back for checks.
+
+Bytes are kept as they are: CRLF, invalid UTF-8 and lone surrogates survive. The host keeps the file too, and
+checks quotes against that, so nothing that a sandbox says about the input has to be believed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import mmap
+import os
+import stat
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from terraphim_rlm.core.errors import InputEmpty, InputUnreadable, InvalidArgument
+from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
+from terraphim_rlm.sandbox.interpreter import Handover
+from terraphim_rlm.sandbox.memory import seal
+
+_STEP = 1 << 20
+_SHARE_OF_MEMORY = 0.6
+"""Of the memory that is free when an input is read: it is held in memory, once, for all interpreters."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """Where one file lies in the memory file."""
+
+    path: str
+    start: int
+    end: int
+    ascii: bool
+
+
+class Context:
+    """One input. Close it when the run, and whoever continues it, is done."""
+
+    def __init__(self, fd: int, kind: str, spans: Sequence[FileSpan], about: Mapping[str, Any]) -> None:
+        self._fd = fd
+        self.kind = kind
+        self.spans = tuple(spans)
+        self.size = spans[-1].end if spans else 0
+        self.skipped: Skipped = about.get("skipped") or Skipped()
+        self.errors: str = about.get("errors", "surrogateescape")
+        self._map: mmap.mmap | None = None
+        self._by_path = {span.path: span for span in self.spans}
+
+    def handover(self) -> Handover:
+        """What an interpreter needs to open it."""
+        about: dict[str, Any] = {"kind": self.kind}
+        if self.kind == "files":
+            about["files"] = [[s.path, s.start, s.end, s.ascii] for s in self.spans]
+        elif self.spans:
+            about.update(path=self.spans[0].path, ascii=self.spans[0].ascii, errors=self.errors)
+        return Handover(self._fd, json.dumps(about).encode("utf-8", "surrogatepass"))
+
+    def read(self, path: str, start: int, end: int) -> bytes | None:
+        """Bytes `start` to `end` of one file, or None when there is no such span."""
+        span = self._by_path.get(path)
+        if span is None or not 0 <= start <= end <= span.end - span.start:
+            return None
+        return self._mapped()[span.start + start : span.start + end]
+
+    def line_of(self, path: str, start: int) -> int:
+        """1-based line that holds byte `start` of a file."""
+        span = self._by_path[path]
+        data, line = self._mapped(), 1
+        for low in range(span.start, span.start + start, _STEP):
+            line += data[low : min(low + _STEP, span.start + start)].count(b"\n")
+        return line
+
+    def text(self) -> str:
+        """All of it as text, each file under its name; only for inputs small enough to be sent whole."""
+        parts = []
+        for span in self.spans:
+            body = self._mapped()[span.start : span.end].decode("utf-8", "replace")
+            parts.append(f"--- {span.path} ---\n{body}" if self.kind == "files" else body)
+        return "\n".join(parts)
+
+    def preview(self, characters: int) -> str:
+        """The first characters of the first file."""
+        if not self.size:
+            return ""
+        return self._mapped()[: characters * 4].decode("utf-8", "replace")[:characters]
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            self._map = mmap.mmap(self._fd, self.size, prot=mmap.PROT_READ)
+        return self._map
+
+    def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def make_context(value: Any) -> Context:
+    """Any input that `ask` takes: text, bytes, JSON values, a path, several paths, or an open binary stream of text.
+
+    Raises:
+        PathNotFound, InputUnreadable, InputEmpty, InvalidArgument: it cannot be used; the reason and the fix.
+    """
+    if isinstance(value, Path):
+        return _from_paths([value])
+    if isinstance(value, io.BufferedIOBase):
+        return _filled("text", [("-", iter(lambda: value.read(_STEP), b""))])
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, Path) for item in value):
+        return _from_paths(list(value))
+    if isinstance(value, str):
+        return _from_text(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _filled("bytes", [("input", [bytes(value)])], errors="surrogateescape")
+    if isinstance(value, (list, tuple, dict)):
+        return _from_json(value)
+    raise InvalidArgument(
+        f"A context cannot be a {type(value).__name__}.",
+        fix="Give text, bytes, a JSON value, a pathlib.Path or a list of them.",
+    )
+
+
+def _from_text(text: str) -> Context:
+    pieces = (text[i : i + _STEP].encode("utf-8", "surrogatepass") for i in range(0, len(text), _STEP))
+    if text.isascii():
+        pieces = (text[i : i + _STEP].encode("ascii") for i in range(0, len(text), _STEP))
+    return _filled("text", [("input", pieces)], errors="surrogatepass")
+
+
+def _from_json(value: Any) -> Context:
+    try:
+        data = json.dumps(value, allow_nan=False).encode("utf-8", "surrogatepass")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"The context is not JSON: {error}.",
+            fix="Give only text, numbers, lists and dicts with text keys.",
+        ) from None
+    return _filled("json", [("input.json", [data])])
+
+
+def _from_paths(paths: Sequence[Path]) -> Context:
+    found, skipped = find_files(paths)
+    single = len(found) == 1 and len(paths) == 1 and not paths[0].is_dir()
+    kind = "files"
+    if single:
+        kind = "records" if found[0].name.removesuffix(".gz").endswith((".jsonl", ".ndjson")) else "text"
+    return _filled(kind, [(file.name, _read(file)) for file in found], skipped=skipped)
+
+
+def _filled(kind: str, sources: Sequence[tuple[str, Any]], **about: Any) -> Context:
+    fd = os.memfd_create("context", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        spans, position, most = [], 0, _most_bytes()
+        for path, pieces in sources:
+            start, ascii = position, True
+            for piece in pieces:
+                position += _write(fd, piece)
+                ascii = ascii and piece.isascii()
+                if position > most:
+                    raise InputUnreadable(
+                        f"The input, decompressed, is larger than the {most:,} bytes that memory has room for.",
+                        fix="Ask about a part of it, or use a machine with more memory.",
+                        path=path,
+                    )
+            spans.append(FileSpan(path, start, position, ascii))
+        if position == 0:
+            raise InputEmpty("The input is empty.")
+        seal(fd)
+    except OSError as error:
+        os.close(fd)
+        raise InputUnreadable(f"The input could not be read into memory: {error.strerror}.") from error
+    except BaseException:
+        os.close(fd)
+        raise
+    return Context(fd, kind, spans, about)
+
+
+def _most_bytes() -> int:
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    return int(free * 1024 * _SHARE_OF_MEMORY)
+
+
+def _write(fd: int, piece: bytes) -> int:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(piece)
+
+
+def _read(file: FoundFile) -> Iterator[bytes]:
+    """A file's bytes, decompressed when it is gzip. O_NOFOLLOW and a regular-file check: the path may have changed."""
+    try:
+        fd = os.open(
+            file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if file.follow else os.O_NOFOLLOW)
+        )
+        with open(fd, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise InputUnreadable(f"{file.path} is not a regular file.", path=str(file.path))
+            source = gzip.GzipFile(fileobj=stream) if file.name.endswith(".gz") else stream
+            while piece := source.read(_STEP):
+                yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputUnreadable(f"{file.path} is not whole gzip data: {error}.", path=str(file.path)) from error
+    except OSError as error:
+        raise InputUnreadable(
+            f"{file.path} cannot be read: {error.strerror}.", path=str(file.path)
+        ) from error

@@ -1,0 +1,246 @@
+"""What a node does with its sandbox: runs the commands of a reply in order, up to the first failure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from terraphim_rlm.core.errors import SandboxLost
+from terraphim_rlm.core.ledger import Account, Ledger, Remaining
+from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
+from terraphim_rlm.engine.broker import Broker
+from terraphim_rlm.engine.checks import is_not_found
+from terraphim_rlm.engine.neutral import neutralise
+from terraphim_rlm.engine.observe import observation
+from terraphim_rlm.engine.replies import (
+    Code,
+    Command,
+    FinalVar,
+    Query,
+    QueryBatched,
+    Rollback,
+    Shell,
+    Snapshot,
+)
+from terraphim_rlm.engine.replies import Final as FinalWord
+from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.sandbox.interpreter import Final, Interpreter, final_of
+from terraphim_rlm.sandbox.sandbox import Sandbox
+from terraphim_rlm.sandbox.streams import OnOutput, StreamName
+
+CELL_SECONDS = 30.0
+"""Of a cell's or a shell command's own work; waiting for sub-calls does not count."""
+
+
+class Guard(Protocol):
+    """Judges code before it runs."""
+
+    async def verdict(self, code: str, language: str) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """An answer as it was given."""
+
+    value: Any
+    text: str
+    termination: Termination
+    spans: tuple[tuple[str, int, int], ...] = ()
+    written: bool = False
+    """True for words of the reply, False for values of the interpreter."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What the commands of one reply did."""
+
+    observations: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    finish: Finish | None = None
+    ran: bool = False
+    shown: str = ""
+    """The last thing that was printed."""
+
+
+class Hands:
+    """The tools of one node."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        interpreter: Interpreter,
+        broker: Broker,
+        ledger: Ledger,
+        account: Account,
+        guard: Guard,
+        teller: Teller,
+    ) -> None:
+        self._sandbox = sandbox
+        self._interpreter = interpreter
+        self._cwd = interpreter.cwd
+        self._broker = broker
+        self._ledger = ledger
+        self._account = account
+        self._guard = guard
+        self._tell = teller
+        self._count = 0
+
+    @property
+    def turns(self) -> int | None:
+        return self._ledger.limits.turns
+
+    def left(self) -> Remaining:
+        return self._ledger.remaining()
+
+    async def do(self, turn: int, commands: Sequence[Command]) -> Done:
+        """Runs commands until one fails or one finishes."""
+        done = Done()
+        for command in commands:
+            if isinstance(command, FinalWord):
+                done.finish = _written(command.text)
+            elif isinstance(command, FinalVar):
+                await self._final_var(command.name, done)
+            elif isinstance(command, (Code, Shell)):
+                result = await self._cell(turn, command, done)
+                if result.status != "ok" and done.finish is None:
+                    break
+            else:
+                await self._code(turn, _as_code(command), done)
+            if done.finish is not None:
+                break
+        return done
+
+    async def _cell(self, turn: int, command: Code | Shell, done: Done) -> ExecutionResult:
+        if isinstance(command, Shell):
+            return await self._shell(turn, command.command, done)
+        if command.language == "bash":
+            return await self._shell(turn, command.code, done)
+        return await self._code(turn, command.code, done, command.language)
+
+    async def _code(self, turn: int, code: str, done: Done, language: str = "python") -> ExecutionResult:
+        number = self._begin(turn, language, code)
+        blocked = await self._judged(code, language)
+        if blocked is not None:
+            return self._end(number, code, blocked, done)
+        before = self._sandbox.guest.link.oom_kills()
+        end = await self._interpreter.execute(
+            code, timeout=self._seconds(), handler=self._broker, on_output=self._output(number)
+        )
+        result = self._end(number, code, self._sandbox.result(end, before), done)
+        if end.final is not None and result.status == "ok":
+            done.finish = _given(end.final)
+        else:
+            self._account.check_time()
+        return result
+
+    async def _shell(self, turn: int, command: str, done: Done) -> ExecutionResult:
+        number = self._begin(turn, "bash", command)
+        result = await self._judged(command, "bash")
+        if result is None:
+            result = await self._sandbox.sh(
+                command, timeout=self._seconds(), cwd=self._cwd, on_output=self._output(number)
+            )
+        result = self._end(number, command, result, done)
+        self._account.check_time()
+        return result
+
+    def _begin(self, turn: int, language: str, code: str) -> str:
+        self._account.check_time()
+        self._count += 1
+        number = f"{self._tell.node}/{self._count}"
+        self._tell("cell.started", turn=turn, execution_id=number, language=language, code=code)
+        return number
+
+    def _end(self, number: str, source: str, result: ExecutionResult, done: Done) -> ExecutionResult:
+        result = replace(result, execution_id=number)
+        self._tell("cell.finished", **_event(result))
+        done.ran = True
+        done.sources.append(source)
+        done.outputs.append(
+            f"{result.status}\n{result.stdout[:20_000]}\n{result.error and result.error.message}"
+        )
+        done.observations.append(observation(self._count, result))
+        if result.stdout.strip():
+            done.shown = neutralise(result.stdout.strip(), 4_000)
+        return result
+
+    def _output(self, number: str) -> OnOutput:
+        def told(stream: StreamName, text: str) -> None:
+            self._tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
+
+        return told
+
+    async def _judged(self, code: str, language: str) -> ExecutionResult | None:
+        """None when the code may run, else the result that says why not."""
+        verdict = await self._guard.verdict(code, language)
+        if verdict.findings or verdict.decision != "allow":
+            self._tell("verdict", decision=verdict.decision, findings=to_json(verdict.findings))
+        if verdict.decision in ("allow", "warn"):
+            return None
+        why = "; ".join(f"{f.rule}: {f.message}" for f in verdict.findings) or "a rule of this run"
+        return ExecutionResult(
+            "", "blocked", stderr=f"Blocked by {why}", backend=self._sandbox.capabilities.backend
+        )
+
+    async def _final_var(self, name: str, done: Done) -> None:
+        found = await self._interpreter.fetch(name)
+        if found.get("found") is not True:
+            near = ", ".join(str(item) for item in found.get("near") or [])
+            hint = f" Did you mean {near}?" if near else ""
+            done.observations.append(f"There is no variable {name}.{hint} Set it in a cell first.")
+            return
+        done.ran = True
+        done.finish = _given(final_of({**found, "source": "FINAL_VAR"}))
+
+    async def draft(self) -> Finish | None:
+        """What the model has put into `answer["content"]` so far."""
+        try:
+            found = await self._interpreter.fetch("answer")
+        except SandboxLost:
+            return None
+        value = found.get("value")
+        content = value.get("content") if isinstance(value, dict) else None
+        return None if content is None else Finish(content, _as_text(content), "final")
+
+    def _seconds(self) -> float:
+        left = self._account.remaining_seconds()
+        return CELL_SECONDS if math.isinf(left) else max(min(CELL_SECONDS, left), 0.01)
+
+
+def _written(text: str) -> Finish:
+    if is_not_found(text):
+        return Finish(None, "not found", "not_found")
+    return Finish(text, text, "final", written=True)
+
+
+def _given(final: Final) -> Finish:
+    text = _as_text(final.value) if final.is_json else final.repr
+    if is_not_found(text):
+        return Finish(None, "not found", "not_found", final.evidence)
+    kind: Termination = "final_var" if final.source == "FINAL_VAR" else "final"
+    return Finish(final.value if final.is_json else None, text, kind, final.evidence)
+
+
+def _as_text(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_code(command: Command) -> str:
+    """Commands that are said in one word, as the cell that does them."""
+    if isinstance(command, Query):
+        return f"print(llm_query({command.prompt!r}))"
+    if isinstance(command, QueryBatched):
+        return f"for _answer in llm_query_batched({list(command.prompts)!r}): print(_answer)"
+    assert isinstance(command, (Snapshot, Rollback))
+    return f"raise RuntimeError('this sandbox keeps no snapshots; {command.name} was not made')"
+
+
+def _event(result: ExecutionResult) -> dict[str, Any]:
+    fields = result.to_json()
+    del fields["schema_version"]
+    return fields

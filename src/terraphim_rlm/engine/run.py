@@ -1,0 +1,233 @@
+"""One run: one ledger, one event log, one sandbox, a tree of nodes, one answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
+from terraphim_rlm.core.errors import RlmError
+from terraphim_rlm.core.events import EventLog
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.ledger import Account, LeaseBook, Ledger
+from terraphim_rlm.core.values import Answer, Confidence, Evidence, Limits, to_json
+from terraphim_rlm.engine import prompts
+from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker
+from terraphim_rlm.engine.broker import Broker
+from terraphim_rlm.engine.checks import check_schema, evidence, is_not_found, supports, value_of
+from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.hands import Guard, Hands
+from terraphim_rlm.engine.node import Node, Outcome
+from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.llm.client import Message, ModelClient, ModelRequest
+from terraphim_rlm.sandbox.sandbox import HOME, Sandbox
+
+Route = Literal["auto", "direct", "loop", "lookup"]
+DIRECT_TOKENS = 16_000
+"""Inputs smaller than this go to the model whole: below about 2^14 tokens a direct call is more often right
+than a recursive one (Zhang et al., arXiv 2512.24601, figure 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of a run."""
+
+    question: str
+    context: Context | None
+    model: ModelClient
+    sub_model: ModelClient
+    limits: Limits
+    guard: Guard
+    schema: Mapping[str, Any] | None = None
+    route: Route = "auto"
+
+
+class Run:
+    """Works on one task. `sandbox` gives the run's sandbox, when it turns out that one is needed."""
+
+    def __init__(
+        self,
+        task: Task,
+        log: EventLog,
+        sandbox: Callable[[], Awaitable[Sandbox]],
+        lease: LeaseBook | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.task = task
+        self._log = log
+        self._sandbox = sandbox
+        self._clock = clock
+        self._started = clock.now()
+        self._root = Teller(log, new_id("node"), None)
+        self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease)
+        self._asker = Asker(self.ledger)
+        self._children = 0
+
+    def announce(self) -> None:
+        """The intent, to be made durable before anything is spent."""
+        task, context = self.task, self.task.context
+        about = (
+            {"kind": context.kind, "bytes": context.size, "files": len(context.spans)} if context else None
+        )
+        if context and str(context.skipped):
+            about = {**(about or {}), "skipped": str(context.skipped)}
+        self._root(
+            "run.started",
+            question=task.question,
+            model=task.model.info.name,
+            sub_model=task.sub_model.info.name,
+            limits=to_json(task.limits),
+            context=about,
+            route=self.route,
+        )
+
+    @property
+    def route(self) -> Route:
+        """How the task is worked on."""
+        task = self.task
+        if task.route != "auto":
+            return task.route
+        if task.model.info.profile == "small" and task.context is not None:
+            return "lookup"
+        if task.context is not None and task.context.size // 4 < min(DIRECT_TOKENS, self._room()):
+            return "direct"
+        return "loop"
+
+    def _room(self) -> float:
+        window = self.task.model.info.window
+        return math.inf if window is None else max(window - DEFAULT_REPLY, 0)
+
+    async def work(self) -> Answer:
+        """From the question to the checked answer.
+
+        Raises:
+            RlmError: a provider or the sandbox failed; limits do not raise, they give a partial answer.
+        """
+        if self.route == "direct":
+            outcome = await self._direct()
+        elif self.route == "lookup":
+            outcome = await self._look_up()
+        else:
+            outcome = await self._loop()
+        answer = self._answer(outcome)
+        self._root("answer", **to_json(answer))
+        self._finished("done", answer.termination)
+        return answer
+
+    def fail(self, error: RlmError) -> None:
+        """Tells how the run ended when `work` raised."""
+        self._root("error", **error.to_json())
+        self._finished("failed", error.row.termination)
+
+    def cancel(self) -> None:
+        """Tells that the run was stopped from outside."""
+        self._finished("cancelled", "cancelled")
+
+    def _finished(self, status: str, termination: str) -> None:
+        self._root(
+            "run.finished",
+            status=status,
+            termination=termination,
+            usage=to_json(self.ledger.usage),
+            seconds=round(self._clock.now() - self._started, 6),
+        )
+
+    async def _direct(self) -> Outcome:
+        task = self.task
+        assert task.context is not None
+        messages = (
+            Message("system", prompts.DIRECT),
+            Message("user", prompts.direct(task.question, task.context.text())),
+        )
+        request = ModelRequest(messages, purpose="direct", node=self._root.node, schema=task.schema)
+        self._root("node.started", depth=0, question=task.question)
+        reply = await self._asker.ask(task.model, self.ledger.root, request)
+        self._root(
+            "turn.reply",
+            turn=1,
+            text=reply.text,
+            usage=to_json(reply.usage),
+            finish_reason=reply.finish_reason,
+        )
+        text = reply.text.strip()
+        if is_not_found(text):
+            return Outcome(None, "not found", "not_found")
+        value = value_of(text, task.schema)
+        check_schema(value, task.schema)
+        self._root("node.finished", depth=0, termination="final")
+        return Outcome(value, text, "final", partial=reply.finish_reason == "length")
+
+    async def _loop(self) -> Outcome:
+        sandbox = await self._sandbox()
+        interpreter = sandbox.python
+        if self.task.context is not None:
+            interpreter.give(self.task.context.handover())
+        hands = self._hands(sandbox, interpreter, self.ledger.root, self._root)
+        task = self.task
+        node = Node(
+            task.question,
+            task.context,
+            task.model,
+            self.ledger.root,
+            self._asker,
+            hands,
+            self._root,
+            task.schema,
+        )
+        return await node.run()
+
+    def _hands(self, sandbox: Sandbox, interpreter: Any, account: Account, teller: Teller) -> Hands:
+        async def child(question: str, context: Any) -> Any:
+            return await self._child(sandbox, account, teller, question, context)
+
+        broker = Broker(self._asker, account, self.task.sub_model, teller, child)
+        return Hands(sandbox, interpreter, broker, self.ledger, account, self.task.guard, teller)
+
+    async def _child(
+        self, sandbox: Sandbox, account: Account, parent: Teller, question: str, value: Any
+    ) -> Any:
+        """A node below another: own interpreter and folder, the same budget."""
+        own = account.child()
+        self._children += 1
+        context = None if value in (None, "", [], {}) else make_context(value)
+        teller = Teller(self._log, new_id("node"), parent.node)
+        interpreter = sandbox.new_interpreter(f"{HOME}/.nodes/{self._children}")
+        try:
+            if context is not None:
+                interpreter.give(context.handover())
+            hands = self._hands(sandbox, interpreter, own, teller)
+            model = self.task.sub_model
+            outcome = await Node(question, context, model, own, self._asker, hands, teller).run()
+        finally:
+            await interpreter.close()
+            if context is not None:
+                context.close()
+        return outcome.text if outcome.value is None else outcome.value
+
+    async def _look_up(self) -> Outcome:
+        raise NotImplementedError
+
+    def _answer(self, outcome: Outcome) -> Answer:
+        found = evidence(self.task.context, outcome.spans)
+        return Answer(
+            run_id=self._log.run,
+            text=outcome.text,
+            value=outcome.value,
+            confidence=_confidence(outcome, found),
+            evidence=found,
+            termination=outcome.termination,
+            partial=outcome.partial,
+            usage=self.ledger.usage,
+            seconds=round(self._clock.now() - self._started, 6),
+        )
+
+    def _warned(self, limit: str, used: float, of: float) -> None:
+        self._root("budget.warning", limit=limit, used=used, of=of)
+
+
+def _confidence(outcome: Outcome, found: tuple[Evidence, ...]) -> Confidence:
+    if outcome.termination == "not_found":
+        return "not_found"
+    return "verified" if not outcome.partial and supports(outcome.text, found) else "unverified"

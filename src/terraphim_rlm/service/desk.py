@@ -1,0 +1,188 @@
+"""Where questions are worked on: a journal, a backend, a spare sandbox, and what the last runs left."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from terraphim_rlm.core.errors import DiskFull, InternalError, InvalidArgument, RlmError
+from terraphim_rlm.core.events import EventLog, EventSink
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.run import Route, Run, Task
+from terraphim_rlm.llm.client import ModelClient
+from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.sandbox import Sandbox
+from terraphim_rlm.sandbox.spare import Spare
+from terraphim_rlm.store.journal import Journal
+
+_KEPT = 4
+"""Runs whose sandbox and input stay, so that a further question can go on from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all questions asked at one desk have in common."""
+
+    model: ModelClient
+    sub_model: ModelClient
+    sandbox: str
+    limits: Limits
+    resources: Resources
+    guard: Guard
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, as a caller put it."""
+
+    text: str
+    context: Any = None
+    schema: Mapping[str, Any] | None = None
+    follow: Answer | None = None
+    sinks: tuple[EventSink, ...] = ()
+
+
+class _Kept:
+    """What a run leaves for one that follows it."""
+
+    def __init__(self) -> None:
+        self.sandbox: Sandbox | None = None
+        self.context: Context | None = None
+
+    async def close(self) -> None:
+        if self.sandbox is not None:
+            await self.sandbox.close()
+        if self.context is not None:
+            self.context.close()
+
+
+class Desk:
+    """Enter it to work; leaving it ends every sandbox and closes the journal."""
+
+    def __init__(self, settings: Settings, *, keeps_spare: bool) -> None:
+        self._settings = settings
+        self._keeps_spare = keeps_spare
+        self._stack = AsyncExitStack()
+        self._backend: Backend | None = None
+        self._backend_lock = asyncio.Lock()
+        self._kept: dict[str, _Kept] = {}
+        self._spare = Spare(self._new_sandbox)
+
+    async def __aenter__(self) -> Self:
+        self._journal = await self._stack.enter_async_context(Journal.open())
+        self._stack.push_async_callback(self._close_backend)
+        self._stack.push_async_callback(self._spare.close)
+        self._stack.push_async_callback(self._close_kept)
+        if self._keeps_spare and self._settings.route != "direct":
+            self._spare.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def ask(self, question: Question) -> Answer:
+        """See `Rlm.ask`."""
+        if not isinstance(question.text, str) or not question.text.strip():
+            raise InvalidArgument("The question is empty.", fix="Ask something.")
+        kept = self._followed(question.follow) if question.follow else _Kept()
+        try:
+            if question.context is not None:
+                kept.context = await asyncio.to_thread(make_context, question.context)
+            answer = await self._worked(self._run(question, kept))
+        except BaseException:
+            await kept.close()
+            raise
+        await self._keep(answer.run_id, kept)
+        return answer
+
+    def _run(self, question: Question, kept: _Kept) -> Run:
+        own = self._settings
+        log = EventLog(new_id("run"), [self._journal.sink, *question.sinks])
+        task = Task(
+            question.text,
+            kept.context,
+            own.model,
+            own.sub_model,
+            own.limits,
+            own.guard,
+            question.schema,
+            own.route,
+        )
+        return Run(task, log, lambda: self._sandbox_of(kept), self._journal.leases(log.run))
+
+    async def _worked(self, run: Run) -> Answer:
+        """A run between its durable intent and its durable end."""
+        run.announce()
+        await self._journal.commit()
+        try:
+            answer = await run.work()
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+        except RlmError as error:
+            run.fail(error)
+            await self._journal.commit()
+            raise
+        except OSError as error:
+            run.fail(_of_system(error))
+            raise _of_system(error) from error
+        except Exception as error:
+            run.fail(InternalError(f"{type(error).__name__}: {error}"))
+            raise
+        await self._journal.commit()
+        return answer
+
+    def _followed(self, answer: Answer) -> _Kept:
+        kept = self._kept.pop(answer.run_id, None)
+        if kept is None:
+            raise InvalidArgument(
+                f"The run {answer.run_id} is not kept here any more.",
+                fix=f"Enter the Rlm, and follow one of its last {_KEPT} answers, each once.",
+            )
+        return kept
+
+    async def _keep(self, run: str, kept: _Kept) -> None:
+        self._kept[run] = kept
+        while len(self._kept) > _KEPT:
+            await self._kept.pop(next(iter(self._kept))).close()
+
+    async def _close_kept(self) -> None:
+        for kept in self._kept.values():
+            await kept.close()
+        self._kept.clear()
+
+    async def _sandbox_of(self, kept: _Kept) -> Sandbox:
+        if kept.sandbox is None:
+            kept.sandbox = await self._spare.take()
+        return kept.sandbox
+
+    async def _new_sandbox(self) -> Sandbox:
+        from terraphim_rlm.sandbox.selection import choose
+
+        async with self._backend_lock:
+            if self._backend is None:
+                self._backend = await choose(self._settings.sandbox)
+        box = Sandbox(self._backend, SandboxSpec(resources=self._settings.resources))
+        await box.start()
+        return box
+
+    async def _close_backend(self) -> None:
+        if self._backend is not None:
+            await self._backend.close()
+
+
+def _of_system(error: OSError) -> RlmError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"The disk is full: {error}.")
+    return InternalError(f"The system refused: {error}.")

@@ -1,0 +1,149 @@
+"""`Rlm`: questions over inputs of any size, from Python. Every run is journaled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.events import Event, EventSink
+from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.run import Route
+from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.llm.client import ModelClient
+from terraphim_rlm.llm.select import open_model
+from terraphim_rlm.service.desk import Desk, Question, Settings
+
+
+class Rlm:
+    """Asks a model questions about inputs of any size.
+
+    Enter it (`async with`) to keep one sandbox ready between questions; un-entered, each `ask` opens and closes
+    its own.
+
+    Args:
+        model: the one that leads; a `ModelClient`, or a name such as `ollama/llama3.2:3b`.
+        sub_model: answers sub-calls; the same when None.
+        sandbox: name of the backend, or `auto`.
+        limits: of each run.
+        resources: of each sandbox.
+        guard: judges code before it runs; None lets everything run.
+        route: `auto` sends small inputs to the model whole; `loop` always works by code.
+    """
+
+    def __init__(
+        self,
+        model: ModelClient | str,
+        *,
+        sub_model: ModelClient | str | None = None,
+        sandbox: str = "auto",
+        limits: Limits | None = None,
+        resources: Resources | None = None,
+        guard: Guard | None = None,
+        route: Route = "auto",
+    ) -> None:
+        self._owned: list[ModelClient] = []
+        lead = self._opened(model)
+        self._settings = Settings(
+            model=lead,
+            sub_model=lead if sub_model is None else self._opened(sub_model),
+            sandbox=sandbox,
+            limits=limits or Limits(),
+            resources=resources or Resources(),
+            guard=guard or NullGuard(),
+            route=route,
+        )
+        self._desk: Desk | None = None
+
+    def _opened(self, model: ModelClient | str) -> ModelClient:
+        """A client; one that is opened here, by name, is closed here."""
+        if not isinstance(model, str):
+            return model
+        client = open_model(model)
+        self._owned.append(client)
+        return client
+
+    async def __aenter__(self) -> Self:
+        if self._desk is not None:
+            raise InvalidArgument("This Rlm is entered already.", fix="Make another one.")
+        self._desk = await Desk(self._settings, keeps_spare=True).__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        desk, self._desk = self._desk, None
+        assert desk is not None
+        await desk.__aexit__(kind, error, trace)
+        for client in self._owned:
+            await client.aclose()
+
+    async def ask(
+        self,
+        question: str,
+        context: Any = None,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        follow: Answer | None = None,
+        sinks: tuple[EventSink, ...] = (),
+    ) -> Answer:
+        """Answers one question.
+
+        Args:
+            context: text, bytes, a JSON value, a `pathlib.Path` (file, folder, glob) or a list of paths.
+            schema: JSON Schema that the answer's value must fit.
+            follow: an answer of this entered `Rlm` to go on from: same input, same variables.
+            sinks: get each event of the run as it happens.
+
+        Raises:
+            RlmError: a provider, the sandbox or the input failed. Limits do not raise: they give a partial answer.
+        """
+        asked = Question(question, context, schema, follow, sinks)
+        if self._desk is not None:
+            return await self._desk.ask(asked)
+        async with Desk(self._settings, keeps_spare=False) as desk:
+            return await desk.ask(asked)
+
+    async def stream(self, question: str, context: Any = None, **options: Any) -> AsyncIterator[Event]:
+        """`ask`, as the events of the run; `answer` and `run.finished` come last."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        task = asyncio.ensure_future(self.ask(question, context, sinks=(queue.put_nowait,), **options))
+        task.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            await task
+        finally:
+            task.cancel()
+
+
+class RlmSync:
+    """`Rlm` for code without an event loop. Use it as a context manager."""
+
+    def __init__(self, model: ModelClient | str, **options: Any) -> None:
+        self._rlm = Rlm(model, **options)
+
+    def __enter__(self) -> Self:
+        from anyio.from_thread import start_blocking_portal
+
+        self._manager = start_blocking_portal("asyncio")
+        self._portal = self._manager.__enter__()
+        self._entered = self._portal.wrap_async_context_manager(self._rlm)
+        self._entered.__enter__()
+        return self
+
+    def ask(self, question: str, context: Any = None, **options: Any) -> Answer:
+        """See `Rlm.ask`."""
+        answer: Answer = self._portal.call(lambda: self._rlm.ask(question, context, **options))
+        return answer
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._entered.__exit__(kind, error, trace)
+        finally:
+            self._manager.__exit__(kind, error, trace)
