@@ -85,3 +85,34 @@ def test_an_allowance_needs_a_reason_and_must_still_be_needed(tmp_path: Path) ->
     assert "no reason" in _run("size-report", "--root", tmp_path, ".").stderr
     listed.write_text("a.py:long lines | a table\nb.py lines | gone\n")
     assert "no longer occurs" in _run("size-report", "--root", tmp_path, ".").stdout
+
+
+def _setup(tmp_path: Path, interpreter: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`scripts/setup` with an interpreter that refuses; it must fail before it touches .venv."""
+    fake = tmp_path / "fake-python"
+    fake.write_text("#!/bin/sh\n" + interpreter)
+    fake.chmod(0o755)
+    return subprocess.run(
+        [ROOT / "scripts" / "setup", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHON": str(fake)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "arguments", "code", "said"),
+    [
+        ('[ "$1" = --version ] && echo "Python 3.9.2"; exit 1', (), 1, "Python 3.9.2 is too old"),
+        ('case "$2" in *ensurepip*) exit 1;; esac; exit 0', (), 1, "apt install python3-venv"),
+        ("exit 0", ("--frobnicate",), 2, "unknown option --frobnicate"),
+    ],
+)
+def test_set_up_that_cannot_be_names_the_fix(
+    tmp_path: Path, interpreter: str, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = _setup(tmp_path, interpreter, *arguments)
+    assert done.returncode == code
+    assert said in done.stderr
