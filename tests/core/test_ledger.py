@@ -283,8 +283,8 @@ def test_a_lease_is_noted_before_the_first_call_and_then_once_for_each_block() -
     book = Book()
     ledger = Ledger(Limits(tokens=80_000, calls=None), lease=book)
     assert book.noted == [(10_000, 0)]
-    for _ in range(79_000):
-        ledger.root.reserve(tokens=1).settle(used(1))
+    for _ in range(7_900):
+        ledger.root.reserve(tokens=10).settle(used(10))
         assert ledger.usage.tokens <= book.noted[-1][0]
     assert len(book.noted) <= 16
     assert book.noted[-1][0] == 80_000

@@ -18,7 +18,7 @@ RlmError
 ├── BackendError                     the sandbox's provider failed
 │   └── BackendUnavailable  SandboxStartFailed  SandboxLost  NotSupported
 ├── StoreError
-│   └── JournalCorrupt  JournalTooNew  DiskFull
+│   └── JournalCorrupt  JournalTooNew  JournalUnavailable  DiskFull
 ├── Cancelled
 └── InternalError                    a bug of ours
 
@@ -209,6 +209,9 @@ class JournalCorrupt(StoreError): ...
 class JournalTooNew(StoreError): ...
 
 
+class JournalUnavailable(StoreError): ...
+
+
 class DiskFull(StoreError): ...
 
 
@@ -271,6 +274,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     JournalCorrupt: _R("E801", 1, 500, -32000, "error", "us", "Move the journal away; a new one is made at the next start."),
     JournalTooNew: _R("E802", 1, 500, -32000, "error", "user", "Upgrade terraphim-rlm; a newer version wrote this journal."),
     DiskFull: _R("E803", 1, 507, -32000, "error", "user", "Free disk space, or set TRLM_DATA to another disk."),
+    JournalUnavailable: _R("E804", 1, 503, -32000, "error", "user", "Make the data folder writable, or set TRLM_DATA to another folder."),
     Cancelled: _R("E130", 130, 499, -32099, "cancelled", "user", "Nothing to mend: it was stopped on request."),
     InternalError: _R("E900", 1, 500, -32000, "error", "us", "This is a bug: report it with the output of --debug."),
 }  # fmt: skip

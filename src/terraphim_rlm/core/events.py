@@ -28,6 +28,7 @@ EventType = Literal[
     "call.finished",  # {call_id, ok, failed, usage, seconds}
     "verdict",  # {decision, findings}
     "budget.warning",  # {limit, used, of}
+    "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on
     "answer",  # Answer as JSON
     "error",  # {code, message, fix, details}
 ]

@@ -1,0 +1,1 @@
+"""What is kept: the journal of events, the tables folded from it, and big bytes by their hash."""

@@ -1,0 +1,297 @@
+"""`DATA/journal.db`: everything that happened, append-only, written by one thread in groups.
+
+`append` costs the caller a microsecond and no disk access. What it took is written within `LINGER`
+seconds (synchronous=NORMAL: survives the death of the process) and is durable after `commit`
+(synchronous=FULL: survives the death of the machine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import copy
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
+from terraphim_rlm.core.errors import DiskFull, InternalError, JournalUnavailable, RlmError
+from terraphim_rlm.core.events import Event, EventSink
+from terraphim_rlm.core.paths import data_dir
+from terraphim_rlm.store.blobs import Blobs
+from terraphim_rlm.store.database import FILE_NAME, Connect
+from terraphim_rlm.store.writer import Writer
+
+LINGER = 0.005
+"""Seconds that events may gather before they are written, when nobody waits for them."""
+PATIENCE = 1.0
+"""Seconds between tries to write to a full disk, when nobody waits."""
+MAX_PENDING = 100_000
+"""Events kept for a disk that has no space; with more, the journal gives up."""
+
+Waiter = Callable[[RlmError | None], None]
+"""Told from the writer's thread when what it waits for is durable, or why it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStatistics:
+    """How a journal stands; counts of events since it was opened."""
+
+    path: str
+    appended: int
+    written: int
+    durable: int
+    dropped: int
+    """Came after the journal failed or was closed."""
+    transactions: int
+    syncs: int
+    """Transactions that waited for the disk."""
+    interrupted: tuple[str, ...]
+    """Runs of dead processes that opening it has ended."""
+    failure: str | None
+
+
+class Journal:
+    """The journal of one process; several may share the file, each with its own `Journal`.
+
+    Nothing is opened before the first `open`, `append` or `commit`. A context manager: leaving it
+    writes what is pending and closes the file. A fork has no writer: open another one there.
+
+    Args:
+        path: the file; None = `journal.db` in the data folder.
+        connect: makes SQLite connections; a seam for tests that let writes fail.
+    """
+
+    def __init__(
+        self, path: Path | None = None, *, clock: Clock = SYSTEM_CLOCK, connect: Connect = sqlite3.connect
+    ) -> None:
+        self.path = (path or data_dir() / FILE_NAME).absolute()
+        self.blobs = Blobs(self.path.parent / "blobs")
+        self._clock = clock
+        self._connect = connect
+        self._pid = os.getpid()
+        self._changed = threading.Condition()  # guards all that follows
+        self._pending: list[Event] = []
+        self._waiters: list[Waiter] = []
+        self._thread: threading.Thread | None = None
+        self._idle = False
+        self._closing = False
+        self._failure: RlmError | None = None
+        self._interrupted: tuple[str, ...] = ()
+        self._appended = self._written = self._durable = self._dropped = 0
+        self._transactions = self._syncs = 0
+
+    @property
+    def sink(self) -> EventSink:
+        """For `EventLog`: takes each event, never blocks and never raises."""
+        return self.append
+
+    @property
+    def position(self) -> int:
+        """How many events were given to it; what is durable has a number up to `durable`."""
+        return self._appended + self._dropped
+
+    @property
+    def durable(self) -> int:
+        """How many events are durable."""
+        return self._durable
+
+    def append(self, event: Event) -> None:
+        """Takes an event, in order. After a failure it is dropped, and `commit` says why."""
+        with self._changed:
+            if self._failure is not None or self._closing:
+                self._dropped += 1
+                return
+            self._pending.append(event)
+            self._appended += 1
+            if self._idle:
+                self._changed.notify()
+            elif self._thread is None:
+                self._start()
+
+    async def commit(self) -> None:
+        """Returns when every event appended so far is durable. Group commit: many may wait at once.
+
+        Raises:
+            StoreError: it is not. After `DiskFull` the events are kept, and written when space returns.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def told(error: RlmError | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, future, error)
+
+        self._ask(told)
+        await future
+
+    def flush(self) -> None:
+        """`commit` for a caller that cannot await; blocks for one write to the disk."""
+        told = threading.Event()
+        outcome: list[RlmError | None] = []
+        self._ask(lambda error: (outcome.append(error), told.set())[1])
+        told.wait()
+        if outcome[0] is not None:
+            raise outcome[0]
+
+    def open(self) -> None:
+        """Opens the file now, so that its faults are known before anything else is done.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        self.flush()
+
+    def sync_soon(self) -> None:
+        """Sends what was appended so far to the disk, without waiting."""
+        self._ask(lambda error: None)
+
+    def close(self) -> None:
+        """Writes what is pending, durably, and closes the file. Idempotent.
+
+        Raises:
+            StoreError: events were taken that could not be written.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is None or self._pid != os.getpid():
+            return
+        self._thread.join()
+        atexit.unregister(self._close_at_exit)
+        if self._failure is not None and self._written < self._appended:
+            raise copy.copy(self._failure)
+
+    def statistics(self) -> JournalStatistics:
+        with self._changed:
+            return JournalStatistics(
+                path=str(self.path),
+                appended=self._appended,
+                written=self._written,
+                durable=self._durable,
+                dropped=self._dropped,
+                transactions=self._transactions,
+                syncs=self._syncs,
+                interrupted=self._interrupted,
+                failure=None if self._failure is None else self._failure.message,
+            )
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except RlmError:
+            if error is None:
+                raise
+
+    def _close_at_exit(self) -> None:
+        with contextlib.suppress(RlmError):  # whoever needed it durable has been told
+            self.close()
+
+    def _ask(self, waiter: Waiter) -> None:
+        with self._changed:
+            refusal = self._failure
+            if refusal is None and (self._closing or self._pid != os.getpid()):
+                why = "is closed" if self._closing else "belongs to the process that this one was forked from"
+                refusal = JournalUnavailable(f"The journal {self.path} {why}.", path=str(self.path))
+            if refusal is None:
+                self._waiters.append(waiter)
+                self._changed.notify()
+                if self._thread is None:
+                    self._start()
+                return
+        waiter(copy.copy(refusal))
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+        atexit.register(self._close_at_exit)
+
+    # What follows runs on the writer's thread.
+
+    def _run(self) -> None:
+        try:
+            writer = Writer(self.path, self.blobs, self._clock, self._connect)
+            self._interrupted = writer.interrupted
+            try:
+                self._serve(writer)
+            finally:
+                writer.close()
+        except RlmError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(InternalError(f"The journal's writer failed: {type(error).__name__}: {error}"))
+
+    def _serve(self, writer: Writer) -> None:
+        events: list[Event] = []
+        while True:
+            fresh, waiters, closing = self._next(full_disk=bool(events))
+            events += fresh
+            try:
+                self._write(writer, events, durable=bool(waiters) or closing)
+            except DiskFull as error:
+                if closing or len(events) > MAX_PENDING:
+                    self._waiters[:0] = waiters
+                    raise
+                _tell(waiters, error)
+                continue
+            except Exception:
+                self._waiters[:0] = waiters
+                raise
+            events = []
+            _tell(waiters, None)
+            if closing:
+                return
+
+    def _next(self, *, full_disk: bool) -> tuple[list[Event], list[Waiter], bool]:
+        """What has come, once something has; gathers for a moment when nobody waits."""
+        with self._changed:
+            while not (self._pending or self._waiters or self._closing or full_disk):
+                self._idle = True
+                self._changed.wait()
+                self._idle = False
+            if not (self._waiters or self._closing):
+                self._changed.wait(PATIENCE if full_disk else LINGER)
+            taken = self._pending, self._waiters, self._closing
+            self._pending, self._waiters = [], []
+            return taken
+
+    def _write(self, writer: Writer, events: list[Event], *, durable: bool) -> None:
+        if not events and (not durable or self._durable == self._written):
+            return
+        writer.write(events, durable=durable)
+        self._transactions += 1
+        self._written += len(events)
+        if durable:
+            self._syncs += 1
+            self._durable = self._written
+
+    def _fail(self, error: RlmError) -> None:
+        with self._changed:
+            self._failure = error
+            waiters, self._waiters = self._waiters, []
+            self._pending = []
+        _tell(waiters, error)
+
+
+def _tell(waiters: list[Waiter], error: RlmError | None) -> None:
+    for waiter in waiters:
+        waiter(copy.copy(error))  # each may be raised, and gets a traceback of its own
+
+
+def _resolve(future: asyncio.Future[None], error: RlmError | None) -> None:
+    if future.done():  # cancelled meanwhile
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

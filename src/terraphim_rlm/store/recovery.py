@@ -1,0 +1,76 @@
+"""What becomes of runs whose process died."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from terraphim_rlm.core.clock import Clock
+from terraphim_rlm.core.events import Event
+from terraphim_rlm.store.encode import encode
+from terraphim_rlm.store.owners import Owners
+from terraphim_rlm.store.projections import fold
+
+
+class Spent(NamedTuple):
+    """What counts as spent by a run: the more of what its replies cost and what was leased."""
+
+    tokens: int
+    microdollars: int
+
+
+SPENT = (
+    "max(l.leased_tokens, l.tokens_in + l.tokens_out) AS spent_tokens,"
+    " max(l.leased_microdollars, l.microdollars) AS spent_microdollars"
+)
+"""The columns of `Spent` for a run that was interrupted; `l` is its row of `ledger`."""
+
+
+def interrupt_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> list[str]:
+    """Ends the runs that no living process owns, each by an event, and returns their ids.
+
+    Only runs without an end are looked at, and nothing is written when all their owners live.
+    """
+    asked = db.execute("SELECT DISTINCT owner FROM runs WHERE finished IS NULL").fetchall()
+    dead = [owner for (owner,) in asked if not owners.alive(owner)]
+    if not dead:
+        return []
+    marks = ", ".join("?" * len(dead))
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        rows = db.execute(
+            "SELECT r.id, r.node, (SELECT max(seq) FROM events e WHERE e.run = r.id), " + SPENT  # noqa: S608
+            + " FROM runs r JOIN ledger l ON l.run = r.id"
+            f" WHERE r.finished IS NULL AND r.owner IN ({marks})",
+            dead,
+        ).fetchall()  # fmt: skip
+        for run, node, seq, tokens, microdollars in rows:
+            _interrupt(db, Event("run.finished", run, node, None, seq + 1, clock.wall(), {
+                "status": "interrupted",
+                "termination": "error",
+                "spent": Spent(tokens, microdollars)._asdict(),
+            }))  # fmt: skip
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return [row[0] for row in rows]
+
+
+def _interrupt(db: sqlite3.Connection, event: Event) -> None:
+    row, data = encode(event, put=lambda _: "")
+    insert(db, row)
+    fold(db, event, data, owner=0)
+
+
+def insert(db: sqlite3.Connection, row: tuple[object, ...]) -> bool:
+    """Adds a row to `events`; False when it is there already, from a transaction that was retried."""
+    return (
+        db.execute(
+            "INSERT OR IGNORE INTO events (id, run, node, parent, seq, time, type, data, blobs, crc)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        ).rowcount
+        == 1
+    )

@@ -1,0 +1,168 @@
+"""The journal: what it keeps, in what order, for whom, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terraphim_rlm.core.clock import ManualClock
+from terraphim_rlm.core.errors import JournalUnavailable
+from terraphim_rlm.core.events import EventLog
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.ledger import Ledger
+from terraphim_rlm.core.values import Limits, Usage
+from terraphim_rlm.store.journal import Journal
+from terraphim_rlm.store.leases import JournalLeases
+
+pytestmark = pytest.mark.anyio
+
+
+def rows(path: Path, query: str, *values: Any) -> list[Any]:
+    with sqlite3.connect(path) as db:
+        found = db.execute(query, values).fetchall()
+    db.close()
+    return found
+
+
+def start_run(journal: Journal) -> tuple[EventLog, str]:
+    log, node = EventLog(new_id("run"), [journal.sink], ManualClock()), new_id("node")
+    log.emit("run.started", node, None, question="What?", model="scripted")
+    return log, node
+
+
+async def test_what_was_committed_is_in_the_file_while_the_journal_is_open(own_data_folder: Path) -> None:
+    with Journal() as journal:
+        log, node = start_run(journal)
+        await journal.commit()
+        found = rows(journal.path, "SELECT run, node, seq, type FROM events")
+        assert found == [(log.run, node, 1, "run.started")]
+        assert journal.path == own_data_folder / "journal.db"
+
+
+def test_making_a_journal_touches_no_disk(own_data_folder: Path) -> None:
+    Journal().close()
+    assert not own_data_folder.exists()
+
+
+async def test_a_commit_with_nothing_new_costs_no_transaction() -> None:
+    with Journal() as journal:
+        start_run(journal)
+        await journal.commit()
+        before = journal.statistics()
+        await journal.commit()
+        assert journal.statistics() == before
+
+
+async def test_many_waiters_share_a_commit() -> None:
+    with Journal() as journal:
+
+        async def run() -> None:
+            start_run(journal)
+            await journal.commit()
+
+        await asyncio.gather(*(run() for _ in range(200)))
+        assert journal.statistics().durable == 200
+        assert journal.statistics().syncs <= 20
+
+
+def test_closing_writes_what_is_pending_and_is_idempotent() -> None:
+    journal = Journal()
+    start_run(journal)
+    journal.close()
+    journal.close()
+    assert rows(journal.path, "SELECT count(*) FROM events") == [(1,)]
+
+
+async def test_a_closed_journal_says_so_and_counts_what_it_drops() -> None:
+    journal = Journal()
+    journal.close()
+    start_run(journal)
+    with pytest.raises(JournalUnavailable, match="closed"):
+        await journal.commit()
+    assert journal.statistics().dropped == 1
+
+
+async def test_data_is_private_whatever_the_umask(own_data_folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Journal() as journal:
+            log, node = start_run(journal)
+            log.emit("cell.finished", node, None, execution_id="exec-1", stdout="x" * 100_000)
+            await journal.commit()
+            modes = {p.stat().st_mode & 0o777 for p in own_data_folder.rglob("*") if p.is_file()}
+            folders = {p.stat().st_mode & 0o777 for p in own_data_folder.rglob("*") if p.is_dir()}
+    finally:
+        os.umask(before)
+    assert (modes, folders, own_data_folder.stat().st_mode & 0o777) == ({0o600}, {0o700}, 0o700)
+
+
+async def test_the_tables_follow_the_events() -> None:
+    with Journal() as journal:
+        log, node = start_run(journal)
+        usage = Usage(tokens_in=10, tokens_out=5, calls=1, microdollars=3)
+        log.emit("turn.reply", node, None, turn=1, text="FINAL(4)", usage=usage)
+        log.emit("cell.started", node, None, turn=1, execution_id="exec-1", language="python", code="1")
+        log.emit("cell.finished", node, None, execution_id="exec-1", status="ok", stdout="")
+        log.emit("call.finished", new_id("node"), node, call_id="c", ok=True, usage=usage)
+        log.emit("answer", node, None, text="4", confidence="unverified", termination="final", partial=False)
+        await journal.commit()
+        assert rows(journal.path, "SELECT status, turns, answer, termination FROM runs") == [
+            ("running", 1, "4", "final")
+        ]
+        assert rows(journal.path, "SELECT tokens_in, tokens_out, calls, microdollars FROM ledger") == [
+            (20, 10, 2, 6)
+        ]
+        assert rows(journal.path, "SELECT id, status FROM executions") == [("exec-1", "ok")]
+        log.emit("run.finished", node, None, status="done", termination="final", usage=usage, seconds=2.5)
+        await journal.commit()
+        assert rows(journal.path, "SELECT status, seconds FROM runs") == [("done", 2.5)]
+        assert rows(journal.path, "SELECT tokens_in, calls FROM ledger") == [(10, 1)]
+
+
+async def test_a_finished_run_stays_finished() -> None:
+    with Journal() as journal:
+        log, node = start_run(journal)
+        log.emit("run.finished", node, None, status="cancelled", termination="cancelled")
+        log.emit("run.finished", node, None, status="done", termination="final")
+        await journal.commit()
+        assert rows(journal.path, "SELECT status, termination FROM runs") == [("cancelled", "cancelled")]
+
+
+async def test_events_cannot_be_rewritten() -> None:
+    with Journal() as journal:
+        start_run(journal)
+        await journal.commit()
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            rows(journal.path, "UPDATE events SET data = '{}'")
+
+
+async def test_a_lease_is_in_the_file_before_anything_is_spent_against_it() -> None:
+    with Journal() as journal:
+        log, node = start_run(journal)
+        ledger = Ledger(Limits(tokens=8_000), lease=JournalLeases(journal, log, node))
+        await journal.commit()
+        syncs = journal.statistics().syncs
+        for _ in range(79):
+            hold = ledger.root.reserve(tokens=100)
+            leased = rows(journal.path, "SELECT leased_tokens FROM ledger")[0][0]
+            assert ledger.usage.tokens + hold.tokens <= leased
+            hold.settle(Usage(tokens_in=100))
+        assert journal.statistics().syncs - syncs <= 16
+
+
+async def test_a_cancelled_wait_leaves_the_journal_whole() -> None:
+    with Journal() as journal:
+        start_run(journal)
+        task = asyncio.create_task(journal.commit())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        start_run(journal)
+        await journal.commit()
+        assert journal.statistics().durable == 2
