@@ -1,0 +1,97 @@
+"""Bubblewrap's command line: everything a sandbox sees, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from terraphim_rlm.core.values import Resources
+from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE
+from terraphim_rlm.sandbox.backends.bubblewrap.host import GuestPython
+
+INNER_ID = "65534"
+GUEST_FD, INFO_FD, SECCOMP_FD, FIRST_FILE_FD = 3, 4, 5, 6
+ENV: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/work"}
+"""Bubblewrap's own and so pid 1's: user code can read it in `/proc/1/environ`."""
+
+ETC: Mapping[str, bytes] = {
+    "/etc/passwd": b"root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:65534:65534:sandbox:/work:/bin/sh\n",
+    "/etc/group": b"root:x:0:\nsandbox:x:65534:\n",
+    "/etc/hosts": b"127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files dns\n",
+}
+_TRIED_BINDS = ("/etc/alternatives", "/etc/ld.so.cache")  # names of programs and libraries, nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command line is made from."""
+
+    bwrap: str
+    python: GuestPython
+    resources: Resources
+    binds: Mapping[str, str]
+    root: Sequence[tuple[str, str | None]]
+    """`host.root_folders()`."""
+    hidden: Sequence[str]
+    """`host.hidden_files()`: covered by a null device that cannot be opened."""
+    files: Sequence[str]
+    """Paths inside, each copied from a descriptor: the first from FIRST_FILE_FD, and so on."""
+    script: str
+
+
+def command(plan: Plan) -> list[str]:
+    """The whole command line. Nothing secret may stand in it: every user of the machine can read it."""
+    return [
+        plan.bwrap,
+        *_isolation(),
+        *_system(plan),
+        *_writable(plan.resources),
+        *_files(plan),
+        *_program(plan),
+    ]
+
+
+def _isolation() -> list[str]:
+    return [
+        "--unshare-all", "--unshare-user", "--disable-userns", "--uid", INNER_ID, "--gid", INNER_ID,
+        "--hostname", "sandbox", "--new-session", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL",
+        "--seccomp", str(SECCOMP_FD), "--info-fd", str(INFO_FD),
+    ]  # fmt: skip
+
+
+def _system(plan: Plan) -> list[str]:
+    parts = ["--ro-bind", "/usr", "/usr"]
+    for path, target in plan.root:
+        parts += ["--symlink", target, path] if target is not None else ["--ro-bind", path, path]
+    prefix = plan.python.prefix
+    if prefix != "/usr" and not prefix.startswith("/usr/"):
+        parts += ["--ro-bind", prefix, prefix]
+    for path in _TRIED_BINDS:
+        parts += ["--ro-bind-try", path, path]
+    parts += ["--proc", "/proc", "--dev", "/dev"]
+    for path in plan.hidden:
+        parts += ["--ro-bind", "/dev/null", path]
+    return parts
+
+
+def _writable(resources: Resources) -> list[str]:
+    size = str(resources.disk_mb << 20)
+    parts: list[str] = []
+    for path, mode in (("/work", "0700"), ("/tmp", "1777"), ("/dev/shm", "1777")):  # noqa: S108 - inside
+        parts += ["--perms", mode, "--size", size, "--tmpfs", path]
+    return parts
+
+
+def _files(plan: Plan) -> list[str]:
+    parts: list[str] = []
+    for host, inside in plan.binds.items():
+        parts += ["--ro-bind", host, inside]
+    for number, path in enumerate(plan.files, FIRST_FILE_FD):
+        parts += ["--perms", "0444", "--file", str(number), path]
+    return [*parts, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/work"]
+
+
+def _program(plan: Plan) -> list[str]:
+    limits = f"NPROC={plan.resources.pids}"
+    return ["--", plan.python.path, "-I", "-S", f"{INSIDE}/{plan.script}", str(GUEST_FD), limits]

@@ -1,0 +1,262 @@
+"""Makes sandboxes with bubblewrap through the keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from terraphim_rlm.core.errors import BackendUnavailable, InvalidArgument, SandboxLost, SandboxStartFailed
+from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities
+from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
+from terraphim_rlm.sandbox.contract import GuestEnd, SandboxSpec
+from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+
+NAME = "bubblewrap"
+_START_SECONDS = 20.0
+_OPEN_FILES = 1024
+_SAID = 4096  # bytes of what a sandbox that did not start had to say
+
+
+class Link:
+    """A started guest; see `contract.GuestLink`."""
+
+    def __init__(self, kept: Kept, sock: socket.socket, capabilities: ExecutorCapabilities) -> None:
+        self._kept = kept
+        self.socket = sock
+        self.capabilities = capabilities
+
+    @property
+    def pid(self) -> int:
+        """Of bubblewrap, on the host."""
+        return self._kept.pid
+
+    async def ended(self) -> GuestEnd:
+        return await self._kept.ended()
+
+    async def destroy(self) -> None:
+        self.socket.close()
+        try:
+            await self._kept.kill()
+        except SandboxLost:
+            return  # the keeper is gone, and its sandboxes go with it
+
+    def oom_kills(self) -> int:
+        return self._kept.oom_kills()
+
+
+class Bubblewrap:
+    """An async context manager; leaving it ends every sandbox it made. One event loop."""
+
+    name = NAME
+
+    def __init__(self) -> None:
+        self._keeper = Keeper()
+        self._bwrap: str | None = None
+        self._measured: ExecutorCapabilities | None = None
+        self._probing = asyncio.Lock()
+
+    async def create(self, spec: SandboxSpec) -> Link:
+        seccomp.program()
+        _check_binds(spec.binds)
+        if not self._keeper.is_alive:
+            await self._keeper.start()
+        uid = host.drop_uid()
+        candidates = [self._bwrap] if self._bwrap else host.bwraps(uid)
+        tried: list[tuple[str, str]] = []
+        for bwrap in candidates:
+            try:
+                link = await self._start(bwrap, spec, uid)
+            except diagnosis.Refused as refused:
+                tried.append((bwrap, refused.said))
+            else:
+                self._bwrap = bwrap
+                return link
+        raise diagnosis.unavailable(tried, diagnosis.facts())
+
+    async def _start(self, bwrap: str, spec: SandboxSpec, uid: int | None) -> Link:
+        began = time.monotonic()
+        python = host.guest_python(uid)
+        guest = guest_files(python) if spec.guest is None else spec.guest
+        files = {**argv.ETC, **{f"{INSIDE}/{name}": data for name, data in guest.items()}}
+        script = "start.pyc" if "start.pyc" in guest else "start.py"
+        root, hidden = host.root_folders(), host.hidden_files()
+        plan = argv.Plan(bwrap, python, spec.resources, spec.binds, root, hidden, tuple(files), script)
+        modes = await self._keeper.ready()
+        with ExitStack() as stack:
+            ours, launch, said = _prepare(stack, plan, files.values())
+            kept = await self._keeper.launch(_limited(launch, plan, modes, uid))
+            stack.pop_all().close()  # our copies of the sandbox's ends: their end must be the sandbox's end
+        try:
+            await _greeted(ours, kept, said)
+        except BaseException:
+            ours.close()
+            await kept.kill()
+            raise
+        finally:
+            os.close(said)
+        return Link(
+            kept, ours, self._measured or self._expected(plan, kept.enforced, time.monotonic() - began)
+        )
+
+    def _expected(self, plan: argv.Plan, enforced: Iterable[str], seconds: float) -> ExecutorCapabilities:
+        return ExecutorCapabilities(
+            backend=NAME,
+            isolation_level="namespaces",
+            supports_snapshots={"python": "none", "bash": "none"},
+            supports_network=False,
+            languages=("python", "bash"),
+            limits=expected_limits(set(enforced)),
+            max_session_duration=None,
+            cold_start_estimate=seconds,
+            versions={"python": ".".join(map(str, plan.python.version)), "kernel": os.uname().release},
+        )
+
+    async def probe(self) -> ExecutorCapabilities:
+        from terraphim_rlm.sandbox.backends.bubblewrap import probe
+
+        async with self._probing:
+            if self._measured is None:
+                self._measured = await probe.measure(self)
+        return self._measured
+
+    def statistics(self) -> KeeperStatistics:
+        return self._keeper.statistics()
+
+    async def close(self) -> None:
+        await self._keeper.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def expected_limits(enforced: set[str]) -> dict[str, Enforcement]:
+    """What holds a sandbox whose control group limits `enforced`; `probe` checks this by running into each.
+
+    Processes are held by the control group or by RLIMIT_NPROC, which the kernel counts per user namespace.
+    """
+    group: Enforcement = "kernel-group"
+    return {
+        "memory": group if "memory" in enforced else "per-process",
+        "cpu": group if "cpu" in enforced else "none",
+        "pids": group,
+        "disk": group,
+        "open_files": "per-process",
+    }
+
+
+def _check_binds(binds: Mapping[str, str]) -> None:
+    for source, inside in binds.items():
+        if not os.path.isabs(source) or not os.path.exists(source):
+            raise InvalidArgument(
+                f"{source} cannot be bound into a sandbox: no such absolute path.", path=source
+            )
+        if not os.path.isabs(inside) or os.path.normpath(inside) != inside or inside == "/":
+            raise InvalidArgument(f"{inside} is not a place in a sandbox.", path=inside)
+
+
+def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int | None) -> Launch:
+    resources = plan.resources
+    rlimits = {"CORE": 0, "NOFILE": _OPEN_FILES, "FSIZE": resources.disk_mb << 20}
+    if "memory" not in modes:
+        rlimits["DATA"] = resources.memory_mb << 20  # not AS: that would refuse Node and a mapped context
+    limits = {"memory": resources.memory_mb << 20, "pids": resources.pids, "cpu": resources.cpus}
+    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, limits, uid)
+
+
+def _prepare(
+    stack: ExitStack, plan: argv.Plan, contents: Iterable[bytes]
+) -> tuple[socket.socket, Launch, int]:
+    """Our end of the guest's socket, what to launch, and where its complaints can be read.
+
+    No descriptor is of a host file: pipes, sockets and anonymous memory only. What `stack` holds are the
+    sandbox's ends.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    stack.enter_context(theirs)
+    nothing, closed = os.pipe()
+    os.close(closed)
+    said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(complain, True)
+    fds = {0: nothing, 1: complain, 2: complain, argv.GUEST_FD: theirs.fileno()}
+    fds[argv.SECCOMP_FD] = _memory(seccomp.program())
+    for number, data in enumerate(contents, argv.FIRST_FILE_FD):
+        fds[number] = _memory(data)
+    for fd in {fd for number, fd in fds.items() if number != argv.GUEST_FD}:
+        stack.callback(os.close, fd)
+    return ours, Launch(argv.command(plan), argv.ENV, fds, argv.INFO_FD), said
+
+
+def _memory(data: bytes) -> int:
+    fd = os.memfd_create("trlm", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+async def _greeted(ours: socket.socket, kept: Kept, said: int) -> None:
+    """Waits until the guest's first word lies in the socket; it is left there.
+
+    Raises:
+        diagnosis.Refused: bubblewrap, or the keeper on the way to it, gave up.
+        SandboxStartFailed: bubblewrap did its part, and the guest then did not greet.
+    """
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(ours.fileno(), _wake, readable)
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await readable
+    except TimeoutError:
+        raise SandboxStartFailed(f"The sandbox said nothing for {_START_SECONDS:.0f} seconds.") from None
+    finally:
+        loop.remove_reader(ours.fileno())
+    if ours.recv(1, socket.MSG_PEEK):
+        return
+    end = await kept.kill()
+    text = _complaint(said)
+    if text.startswith(("bwrap:", "keeper:")) or (not text and end.signal is None):
+        raise diagnosis.Refused(text or f"exit code {end.exit_code} without a word")
+    raise SandboxStartFailed(
+        f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal}): {text[-600:]}"
+    )
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _complaint(said: int) -> str:
+    try:
+        return os.read(said, _SAID).decode("utf-8", "replace").strip()
+    except BlockingIOError:
+        return ""
+
+
+async def open_backend() -> Bubblewrap:
+    """The backend, once it is clear that this machine could run it.
+
+    Raises:
+        BackendUnavailable: it cannot; the fix is named.
+    """
+    seccomp.program()
+    facts = diagnosis.facts()
+    if not host.bwraps(host.drop_uid()) or diagnosis.forbidden(facts):
+        raise diagnosis.unavailable([], facts)
+    return Bubblewrap()
+
+
+__all__ = ["Bubblewrap", "BackendUnavailable", "Link", "expected_limits", "open_backend"]

@@ -1,0 +1,95 @@
+"""What a backend is asked for and what it gives: a started guest, and a way to end it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from terraphim_rlm.core.values import ExecutorCapabilities, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """One sandbox to be."""
+
+    resources: Resources = Resources()  # noqa: RUF009 - frozen
+    env: Mapping[str, str] = field(default_factory=dict)
+    """For the code in the sandbox; whoever starts a cell hands it over. No backend's own program sees it."""
+    binds: Mapping[str, str] = field(default_factory=dict)
+    """Host path -> absolute path in the sandbox, bound read-only. Must be readable by the sandbox's own uid."""
+    guest: Mapping[str, bytes] | None = None
+    """Files (name -> content) to run in place of the package's own guest; `start.py` or `start.pyc` is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEnd:
+    """How a sandbox ended as a whole; its pid 1 exited with `exit_code` or was killed by `signal`."""
+
+    exit_code: int | None
+    signal: int | None
+    oom: bool = False
+    """True when the kernel killed something in it for memory at any time of its life."""
+
+
+class GuestLink(Protocol):
+    """A started guest."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """Connected AF_UNIX SOCK_SEQPACKET to the guest's supervisor; carries descriptors. The taker closes it."""
+        ...
+
+    @property
+    def capabilities(self) -> ExecutorCapabilities:
+        """As measured, once `Backend.probe` has run; before that, what was set up for this sandbox."""
+        ...
+
+    async def ended(self) -> GuestEnd:
+        """Waits until nothing of the sandbox is left."""
+        ...
+
+    async def destroy(self) -> None:
+        """Ends it; returns when nothing of it is left. Idempotent."""
+        ...
+
+    def oom_kills(self) -> int:
+        """How often the kernel has killed in it for memory; 0 where the kernel does not tell."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to make sandboxes. An async context manager: leaving it ends every sandbox it made."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def probe(self) -> ExecutorCapabilities:
+        """What it can do here, measured once per process by making a sandbox and running into its limits.
+
+        Raises:
+            BackendUnavailable: it cannot make a sandbox on this machine; the fix is named.
+        """
+        ...
+
+    async def create(self, spec: SandboxSpec) -> GuestLink:
+        """A sandbox whose supervisor has said hello (the greeting is still in the socket).
+
+        Raises:
+            BackendUnavailable: it cannot make a sandbox on this machine; the fix is named.
+            SandboxStartFailed: this one did not come up.
+            InvalidArgument: the spec asks for what cannot be.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends every sandbox it made and what it needs for that. Idempotent."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

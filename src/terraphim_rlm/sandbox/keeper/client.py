@@ -1,0 +1,306 @@
+"""The owner's side of the keeper: asks for sandboxes, hears how they ended. One event loop, no threads."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from terraphim_rlm.core import process
+from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
+from terraphim_rlm.sandbox.contract import GuestEnd
+from terraphim_rlm.sandbox.keeper.groups import oom_kills
+
+_SCRIPT = Path(__file__).with_name("start.py")
+_START_SECONDS = 20.0
+_END_SECONDS = 15.0
+_MESSAGE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStatistics:
+    """What one keeper has done so far."""
+
+    pid: int | None
+    running: int
+    started: int
+    failed: int
+    ended: int
+    oom_kills: int
+    control_groups: Mapping[str, int]
+    """Controller -> version of the hierarchy in which it limits sandboxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program to start in a sandbox of its own."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    fds: Mapping[int, int]
+    """Number in the child -> our descriptor."""
+    info_fd: int
+    """Number in the child on which it tells the pid of its sandbox's pid 1."""
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Of its control group: memory (bytes), pids, cpu (CPUs)."""
+    uid: int | None = None
+    """User and group to become before exec; None stays who we are."""
+
+
+class Kept:
+    """One sandbox in the keeper's care."""
+
+    def __init__(self, keeper: Keeper, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._keeper = keeper
+        self.number = number
+        self.pid = 0
+        self.enforced: tuple[str, ...] = ()
+        self._oom_file: str | None = None
+        self._oom = 0
+        self.started: asyncio.Future[None] = loop.create_future()
+        self._end: asyncio.Future[GuestEnd] = loop.create_future()
+
+    async def ended(self) -> GuestEnd:
+        return await asyncio.shield(self._end)
+
+    @property
+    def is_over(self) -> bool:
+        return self._end.done()
+
+    def oom_kills(self) -> int:
+        return self._oom if self._end.done() else oom_kills(self._oom_file)
+
+    async def kill(self) -> GuestEnd:
+        """Ends it; returns when nothing of it is left."""
+        if not self._end.done():
+            await self._keeper.request({"op": "kill", "id": self.number})
+        return await self.ended()
+
+    def on_spawned(self, pid: int, enforced: Sequence[str], oom_file: str | None) -> None:
+        self.pid, self.enforced, self._oom_file = pid, tuple(enforced), oom_file
+        _settle(self.started, None)
+
+    def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
+        self._oom = oom
+        _settle(self._end, GuestEnd(code, signal, oom > 0))
+
+    def on_lost(self) -> None:
+        """The keeper died, and by their parent-death signals all its sandboxes with it."""
+        if not self.started.done():
+            self.started.set_exception(SandboxLost("The keeper of the sandboxes ended."))
+        _settle(self._end, GuestEnd(None, 9))
+
+
+class Keeper:
+    """An async context manager; leaving it ends every sandbox and the keeper's process."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready: asyncio.Future[dict[str, int]] | None = None
+        self._kept: dict[int, Kept] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last = self._started = self._failed = self._ended = self._oom = 0
+        self._modes: Mapping[str, int] = {}
+
+    async def start(self) -> None:
+        """Starts the process without waiting until it serves; requests wait for that in its socket."""
+        if self._socket is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno())]
+            try:
+                self._process = process.start(
+                    argv, pass_fds=[theirs.fileno()], cwd="/", stdout=subprocess.DEVNULL
+                )
+            except OSError as error:
+                ours.close()
+                raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
+        ours.setblocking(False)
+        self._socket = ours
+        self._ready = self._loop.create_future()
+        self._loop.add_reader(ours.fileno(), self._read)
+
+    async def ready(self) -> Mapping[str, int]:
+        """Waits until it serves: controller -> version of the hierarchy in which it can limit sandboxes."""
+        assert self._ready is not None, "start first"
+        async with asyncio.timeout(_START_SECONDS):
+            return await asyncio.shield(self._ready)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._socket is not None
+
+    async def launch(self, launch: Launch) -> Kept:
+        """Starts a program in the keeper's care; returns once it is forked.
+
+        Raises:
+            SandboxStartFailed: it could not be forked, or its control group not be made.
+            SandboxLost: the keeper is gone.
+        """
+        self._last += 1
+        kept = self._kept[self._last] = Kept(self, self._last)
+        message: dict[str, Any] = {
+            "op": "spawn",
+            "id": kept.number,
+            "argv": list(launch.argv),
+            "env": dict(launch.env),
+            "fds": list(launch.fds),
+            "info_fd": launch.info_fd,
+            "rlimits": dict(launch.rlimits),
+            "limits": dict(launch.limits),
+            "uid": launch.uid,
+        }
+        try:
+            await self.request(message, list(launch.fds.values()))
+        except BaseException:
+            del self._kept[kept.number]
+            raise
+        try:
+            await asyncio.shield(kept.started)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SandboxLost):
+                await self.request({"op": "kill", "id": kept.number})
+            raise
+        return kept
+
+    async def request(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        data = marshal.dumps(message)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        while True:
+            if self._socket is None:
+                raise SandboxLost("The keeper of the sandboxes is not running.")
+            try:
+                self._socket.sendmsg([data], ancillary)
+            except BlockingIOError:
+                await _writable(asyncio.get_running_loop(), self._socket)
+            except OSError as error:
+                raise SandboxLost(f"The keeper of the sandboxes ended: {error.strerror}.") from error
+            else:
+                return
+
+    def _read(self) -> None:
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._on_lost()
+                return
+            self._handle(*marshal.loads(data))  # noqa: S302 - from the keeper, a process of ours
+
+    def _handle(self, kind: str, *fields: Any) -> None:
+        if kind == "ready":
+            self._modes = fields[0]
+            if self._ready is not None:
+                _settle(self._ready, fields[0])
+            return
+        kept = self._kept.get(fields[0])
+        if kept is None:
+            return
+        if kind == "spawned":
+            self._started += 1
+            kept.on_spawned(*fields[1:])
+        elif kind == "failed":
+            self._failed += 1
+            del self._kept[kept.number]
+            kept.started.set_exception(SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
+        elif kind == "ended":
+            self._ended += 1
+            self._oom += fields[3]
+            del self._kept[kept.number]
+            kept.on_ended(*fields[1:])
+        else:
+            raise InternalError(f"The keeper said {kind!r}.")
+
+    def _on_lost(self) -> None:
+        assert self._socket is not None
+        assert self._loop is not None
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        for kept in self._kept.values():
+            kept.on_lost()
+        self._kept.clear()
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(SandboxStartFailed("The keeper of the sandboxes did not start."))
+            self._ready.exception()
+
+    def statistics(self) -> KeeperStatistics:
+        return KeeperStatistics(
+            self._process.pid if self._process else None,
+            len(self._kept),
+            self._started,
+            self._failed,
+            self._ended,
+            self._oom,
+            dict(self._modes),
+        )
+
+    async def close(self) -> None:
+        """Ends every sandbox, then the keeper; returns when all are gone. Idempotent."""
+        child, self._process = self._process, None
+        if self._socket is not None:
+            self._socket.shutdown(socket.SHUT_WR)
+        if child is not None:
+            await _reap(child)
+        if self._socket is not None:
+            self._on_lost()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = loop.create_future()
+    fd = sock.fileno()
+    loop.add_writer(fd, _settle, ready, None)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+async def _reap(child: subprocess.Popen[bytes]) -> None:
+    """Waits for a process by its pidfd; past the time for a clean end it is killed, which kills its sandboxes."""
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    pidfd = os.pidfd_open(child.pid)
+    loop.add_reader(pidfd, _settle, gone, None)
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            await gone
+    except TimeoutError:
+        child.kill()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        child.wait()

@@ -1,0 +1,290 @@
+"""Control groups, version 1, version 2 or none: made for a sandbox, joined before exec, removed after it.
+
+A group's name says who owns it: pid namespace, owner's pid and birth, keeper's pid. A new keeper removes the
+groups of its namespace whose owner is dead, so nothing depends on the last keeper having ended well.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import orphans
+
+TYPE_CHECKING = False  # `typing` and `dataclasses` would be most of the keeper's start-up time
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable, Iterator, Mapping
+else:
+    import _signal
+
+CONTROLLERS = ("memory", "pids", "cpu")
+CPU_PERIOD_US = 20_000
+"""Short, so that a sandbox at its CPU limit stalls for milliseconds; the kernel's default is 100,000."""
+
+
+def _count(value: float) -> str:
+    return str(int(value))
+
+
+def _quota(cpus: float) -> str:
+    return str(max(1000, int(cpus * CPU_PERIOD_US)))
+
+
+KNOBS: Mapping[int, tuple[tuple[str, str, Callable[[float], str], bool], ...]] = {
+    1: (
+        ("memory", "memory.limit_in_bytes", _count, True),
+        ("memory", "memory.memsw.limit_in_bytes", _count, False),
+        ("pids", "pids.max", _count, True),
+        ("cpu", "cpu.cfs_period_us", lambda _: str(CPU_PERIOD_US), True),
+        ("cpu", "cpu.cfs_quota_us", _quota, True),
+    ),
+    2: (
+        ("memory", "memory.max", _count, True),
+        ("memory", "memory.swap.max", lambda _: "0", False),
+        ("memory", "memory.oom.group", lambda _: "1", False),
+        ("pids", "pids.max", _count, True),
+        ("cpu", "cpu.max", lambda cpus: f"{_quota(cpus)} {CPU_PERIOD_US}", True),
+    ),
+}
+"""By version: controller, file, what to write there for a limit, whether the limit stands or falls with it."""
+OOM_FILE: Mapping[int, str] = {1: "memory.oom_control", 2: "memory.events"}
+
+
+class Hierarchy:
+    """A folder of the cgroup file system in which this process may make groups."""
+
+    def __init__(self, version: int, controllers: tuple[str, ...], folder: str) -> None:
+        self.version = version
+        self.controllers = controllers
+        self.folder = folder
+
+
+class Group:
+    """The groups of one sandbox, one folder per hierarchy.
+
+    `enforced` are the controllers whose limits are written; `oom_file` is where the kernel counts its kills.
+    """
+
+    def __init__(self, folders: list[str], enforced: list[str], oom_file: str | None) -> None:
+        self.folders = folders
+        self.enforced = enforced
+        self.oom_file = oom_file
+
+    def procs(self) -> list[str]:
+        return [f"{folder}/cgroup.procs" for folder in self.folders]
+
+    def remove(self) -> bool:
+        self.folders = [folder for folder in self.folders if not remove(folder)]
+        return not self.folders
+
+
+def oom_kills(path: str | None) -> int:
+    """The kernel's own count of processes killed for memory in a group; 0 when it cannot be read."""
+    if path is None:
+        return 0
+    try:
+        with open(path, encoding="ascii") as file:
+            rows = dict(line.split(maxsplit=1) for line in file if " " in line)
+    except OSError:
+        return 0
+    return int(rows.get("oom_kill", "0"))
+
+
+def hierarchies(mountinfo: str, own: str) -> list[Hierarchy]:
+    """Where groups with our controllers could be made: this process's own groups, as its mounts show them.
+
+    Args:
+        mountinfo: text of `/proc/self/mountinfo`.
+        own: text of `/proc/self/cgroup`.
+    """
+    paths = {
+        line.split(":", 2)[1]: line.split(":", 2)[2] for line in own.splitlines() if line.count(":") >= 2
+    }
+    found: list[Hierarchy] = []
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        kind, options = right.split(" ", 1)[0], right.rpartition(" ")[2].split(",")
+        root, point = left.split(" ")[3:5]
+        if kind == "cgroup":
+            names = tuple(name for name in CONTROLLERS if name in options)
+            path = next((path for key, path in paths.items() if names and names[0] in key.split(",")), None)
+            if names and path is not None:
+                found.append(Hierarchy(1, names, _below(point, root, path)))
+        elif kind == "cgroup2" and "" in paths:
+            found.append(Hierarchy(2, (), _below(point, root, paths[""])))
+    return found
+
+
+def _below(point: str, root: str, path: str) -> str:
+    return os.path.normpath(os.path.join(point, os.path.relpath(path, root)))
+
+
+class Groups:
+    """Makes and removes the control groups of one keeper."""
+
+    def __init__(self, candidates: list[Hierarchy], owner: int) -> None:
+        self._name = f"trlm-{_namespace()}.{owner}.{orphans.start_time(owner) or 0}.{os.getpid()}"
+        self._homes: list[Hierarchy] = []
+        for candidate in candidates:
+            usable = candidate if candidate.version == 1 else _delegated(candidate.folder, owner)
+            if usable is not None and os.access(usable.folder, os.W_OK):
+                reclaim(usable.folder)
+                home = f"{usable.folder}/{self._name}"
+                if _prepare(home, usable):
+                    self._homes.append(Hierarchy(usable.version, usable.controllers, home))
+
+    @property
+    def modes(self) -> dict[str, int]:
+        """Controller -> version of the hierarchy that holds it."""
+        return {name: home.version for home in self._homes for name in home.controllers}
+
+    def make(self, name: str, limits: Mapping[str, float]) -> Group:
+        """A group with `limits` (memory in bytes, pids, cpu in CPUs) set wherever the kernel lets us."""
+        group = Group([], [], None)
+        for home in self._homes:
+            folder = f"{home.folder}/{name}"
+            try:
+                os.mkdir(folder)
+            except OSError:
+                group.remove()
+                raise
+            group.folders.append(folder)
+            group.enforced += [
+                c for c in home.controllers if c in limits and _write(folder, home.version, c, limits[c])
+            ]
+            if "memory" in home.controllers:
+                group.oom_file = f"{folder}/{OOM_FILE[home.version]}"
+        return group
+
+    def close(self) -> None:
+        for home in self._homes:
+            remove(home.folder)
+
+
+def _write(folder: str, version: int, controller: str, value: float) -> bool:
+    for name, file, text, required in KNOBS[version]:
+        if name == controller and not _put(f"{folder}/{file}", text(value)) and required:
+            return False
+    return True
+
+
+def _put(path: str, text: str) -> bool:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, text.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _get(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def _prepare(home: str, hierarchy: Hierarchy) -> bool:
+    """The keeper's own folder, with the controllers handed down to the sandboxes' folders in it."""
+    try:
+        os.mkdir(home)
+    except OSError:
+        return False
+    if hierarchy.version == 2:
+        for name in hierarchy.controllers:
+            _put(f"{home}/cgroup.subtree_control", f"+{name}")
+        if not set(hierarchy.controllers) <= set(_get(f"{home}/cgroup.subtree_control")):
+            os.rmdir(home)
+            return False
+    return True
+
+
+def _delegated(own: str, owner: int) -> Hierarchy | None:
+    """The nearest group, from our own upwards, that is ours to divide: version 2.
+
+    A group that holds processes cannot hand controllers down. Our own may be emptied into a child when nobody
+    but the owner and this keeper is in it (`systemd-run --user --scope -p Delegate=yes` makes such a one).
+    """
+    folder = own
+    while os.path.exists(f"{folder}/cgroup.controllers"):
+        if os.access(folder, os.W_OK) and os.access(f"{folder}/cgroup.procs", os.W_OK):
+            wanted = [name for name in CONTROLLERS if name in _get(f"{folder}/cgroup.controllers")]
+            if folder == own:
+                _step_aside(folder, owner)
+            for name in wanted:
+                _put(f"{folder}/cgroup.subtree_control", f"+{name}")
+            handed = [name for name in wanted if name in _get(f"{folder}/cgroup.subtree_control")]
+            if "memory" in handed or "pids" in handed:
+                return Hierarchy(2, tuple(handed), folder)
+        folder = os.path.dirname(folder)
+    return None
+
+
+def _step_aside(folder: str, owner: int) -> None:
+    members = {int(pid) for pid in _get(f"{folder}/cgroup.procs")}
+    if not members or not members <= {owner, os.getpid()}:
+        return
+    leaf = f"{folder}/trlm-owner"
+    try:
+        os.makedirs(leaf, exist_ok=True)
+    except OSError:
+        return
+    for pid in members:
+        _put(f"{leaf}/cgroup.procs", str(pid))
+
+
+def _namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+def reclaim(folder: str) -> list[str]:
+    """Kills and removes what dead owners left in `folder`; the names it removed."""
+    gone = []
+    for name in os.listdir(folder):
+        parts = name.removeprefix("trlm-").split(".")
+        if not name.startswith("trlm-") or len(parts) != 4 or not all(part.isdigit() for part in parts):
+            continue
+        namespace, owner, born, _keeper = map(int, parts)
+        if namespace != _namespace() or orphans.start_time(owner) == born:
+            continue
+        remove(f"{folder}/{name}")
+        gone.append(name)
+    return gone
+
+
+def remove(folder: str) -> bool:
+    """Kills all in `folder` and below it, and removes it; False while the dying still linger."""
+    for path in _bottom_up(folder):
+        for pid in _get(f"{path}/cgroup.procs"):
+            if int(pid) > 0:  # 0 is a process of another pid namespace, and kill(0) would mean ourselves
+                _kill(int(pid))
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, _signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _bottom_up(folder: str) -> Iterator[str]:
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for name in names:
+        yield from _bottom_up(f"{folder}/{name}")
+    yield folder

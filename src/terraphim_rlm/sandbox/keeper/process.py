@@ -1,0 +1,309 @@
+"""The keeper's loop: requests in, sandboxes out, reports back; everything ends when the owner does.
+
+Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
+Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
+`{"op": "kill", "id"}`. Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, oom_file)`,
+`("failed", id, reason)`, `("ended", id, code, signal, oom_kills)`.
+
+A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
+bubblewrap instead, while it sets up, would leave its child running; should bubblewrap die all the same, the
+child becomes ours (subreaper) and is killed and reaped before the end is told.
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+import select
+from time import monotonic
+
+from . import orphans
+from .groups import Group, Groups, hierarchies, oom_kills
+from .spawn import spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Any
+else:
+    import _signal
+
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_MESSAGE = 1 << 18
+_FDS = 128
+_SETUP_SECONDS = 3.0  # bubblewrap tells its child's pid within milliseconds, or never
+_LAST_SECONDS = 10.0  # at the owner's end: then what is still dying is left to the kernel
+
+
+class Box:
+    """One sandbox from spawn to its last process's end."""
+
+    def __init__(self, number: int, pid: int, info: int, group: Group) -> None:
+        self.number = number
+        self.pid = pid  # of bubblewrap
+        self.info = info  # where bubblewrap tells its child's pid; -1 once read to the end
+        self.told = b""
+        self.group = group
+        self.inner = -1  # pidfd of the sandbox's pid 1
+        self.doomed = False
+        self.deadline = 0.0
+        self.status: int | None = None  # bubblewrap's wait status, once reaped
+        self.oom = 0
+
+
+class Keeper:
+    """All sandboxes of one owner. Single-threaded: a parent-death signal means the keeper's death and no less."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = _socket.socket(fileno=fd)
+        os.set_inheritable(fd, False)
+        self._socket.setblocking(False)
+        self._outbox: list[bytes] = []
+        self._boxes: dict[int, Box] = {}
+        self._by_info: dict[int, Box] = {}
+        owner = os.getppid()
+        self._owner = os.pidfd_open(owner)
+        self._owner_gone = os.getppid() != owner
+        self._wake = _wakeup_pipe()
+        self._groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), owner)
+        self._poller = select.poll()
+        for watched in (fd, self._owner, self._wake):
+            self._poller.register(watched, select.POLLIN)
+
+    def serve(self) -> None:
+        """Until the owner closes its end, or is dead."""
+        self._tell("ready", self._groups.modes)
+        while not self._owner_gone:
+            self._step()
+        self._end_all()
+
+    def stop(self, *_signal_and_frame: object) -> None:
+        self._owner_gone = True
+
+    def _step(self) -> None:
+        for fd, event in self._poller.poll(self._timeout()):
+            if fd == self._wake:
+                _drain(fd)
+            elif fd == self._owner:
+                self._owner_gone = True
+            elif fd in self._by_info:
+                self._learn(self._by_info[fd])
+            elif event & select.POLLOUT:
+                self._flush()
+            elif not self._receive():
+                self._owner_gone = True
+        self._settle()
+
+    def _timeout(self) -> int:
+        """Milliseconds: short while something is dying, for what the kernel does not announce."""
+        return 5 if any(box.doomed or box.status is not None for box in self._boxes.values()) else 60_000
+
+    def _receive(self) -> bool:
+        try:
+            data, ancillary, _flags, _address = self._socket.recvmsg(_MESSAGE, _socket.CMSG_SPACE(_FDS * 4))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        fds = [
+            int.from_bytes(raw[i : i + 4], "little")
+            for level, kind, raw in ancillary
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
+            for i in range(0, len(raw) - len(raw) % 4, 4)
+        ]
+        try:
+            if not data:
+                return False
+            request = marshal.loads(data)  # noqa: S302 - from the process that started this one
+            if request["op"] == "spawn":
+                self._spawn(request, fds)
+            elif request["id"] in self._boxes:
+                self._doom(self._boxes[request["id"]])
+            return True
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _spawn(self, request: dict[str, Any], fds: list[int]) -> None:
+        number = request["id"]
+        group = Group([], [], None)
+        try:
+            group = self._groups.make(str(number), request["limits"])
+            pid, info = spawn(request, fds, group.procs())
+        except OSError as error:
+            group.remove()
+            self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
+            return
+        self._boxes[number] = self._by_info[info] = Box(number, pid, info, group)
+        self._poller.register(info, select.POLLIN)
+        self._tell("spawned", number, pid, group.enforced, group.oom_file)
+
+    def _learn(self, box: Box) -> None:
+        """Reads on in bubblewrap's information, to its end: a closed reader would kill bubblewrap by SIGPIPE."""
+        try:
+            text = os.read(box.info, 4096)
+        except BlockingIOError:
+            return
+        if not text:
+            self._forget_info(box)
+            return
+        box.told += text[:4096]
+        digits, comma, _rest = box.told.partition(b'"child-pid":')[2].partition(b",")
+        if box.inner < 0 and comma and digits.strip().isdigit():
+            self._hold(box, int(digits))
+
+    def _hold(self, box: Box, inner: int) -> None:
+        try:
+            pidfd = os.pidfd_open(inner)
+        except OSError:
+            return
+        if orphans.parent(inner) not in (box.pid, os.getpid()):  # already another process of that number
+            os.close(pidfd)
+            return
+        box.inner = pidfd
+        if box.doomed:
+            self._doom(box)
+
+    def _forget_info(self, box: Box) -> None:
+        if box.info >= 0:
+            self._poller.unregister(box.info)
+            del self._by_info[box.info]
+            os.close(box.info)
+            box.info = -1
+
+    def _doom(self, box: Box) -> None:
+        box.doomed = True
+        box.deadline = box.deadline or monotonic() + _SETUP_SECONDS
+        if box.inner >= 0:
+            _pidfd_kill(box.inner)
+
+    def _settle(self) -> None:
+        """Reaps, kills what lost its bubblewrap, and reports each sandbox of which nothing is left."""
+        self._reap()
+        for box in self._boxes.values():
+            if box.doomed and box.status is None and monotonic() > box.deadline:
+                os.kill(box.pid, _signal.SIGKILL)
+        over = [box for box in self._boxes.values() if box.status is not None]
+        if not over or self._kill_strays():
+            return
+        for box in over:
+            box.oom = box.oom or oom_kills(box.group.oom_file)
+            if box.group.remove():
+                self._report(box)
+
+    def _reap(self) -> None:
+        owned = {box.pid: box for box in self._boxes.values()}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in owned:
+                owned[pid].status = status
+
+    def _kill_strays(self) -> bool:
+        """Whether there were children that are no bubblewrap of ours: a dead one's child."""
+        known = {box.pid for box in self._boxes.values() if box.status is None}
+        strays = [pid for pid in orphans.children() if pid not in known]
+        for pid in strays:
+            os.kill(pid, _signal.SIGKILL)
+        return bool(strays)
+
+    def _report(self, box: Box) -> None:
+        del self._boxes[box.number]
+        self._forget_info(box)
+        if box.inner >= 0:
+            os.close(box.inner)
+        self._tell("ended", box.number, *_meaning(box.status or 0), box.oom)
+
+    def _tell(self, *report: Any) -> None:
+        self._outbox.append(marshal.dumps(report))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            try:
+                self._socket.send(self._outbox[0])
+            except BlockingIOError:
+                if not self._owner_gone:
+                    self._poller.register(self._socket.fileno(), select.POLLIN | select.POLLOUT)
+                return
+            except OSError:
+                self._owner_gone = True
+                self._outbox.clear()
+                return
+            del self._outbox[0]
+        if not self._owner_gone:
+            self._poller.register(self._socket.fileno(), select.POLLIN)
+
+    def _end_all(self) -> None:
+        for fd in (self._socket.fileno(), self._owner):
+            self._poller.unregister(fd)
+        for box in self._boxes.values():
+            self._doom(box)
+        give_up = monotonic() + _LAST_SECONDS
+        while self._boxes and monotonic() < give_up:
+            for fd, _event in self._poller.poll(5):
+                if fd == self._wake:
+                    _drain(fd)
+                elif fd in self._by_info:
+                    self._learn(self._by_info[fd])
+            self._settle()
+        self._groups.close()
+
+
+def _meaning(status: int) -> tuple[int | None, int | None]:
+    """Exit code or signal of the sandbox's pid 1; bubblewrap hands a signal on as 128 + its number."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0 or 128 < code <= 192:
+        return None, -code if code < 0 else code - 128
+    return code, None
+
+
+def _pidfd_kill(pidfd: int) -> None:
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _wakeup_pipe() -> int:
+    """A descriptor that turns readable when a child ends, or when we are asked to end."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _become_subreaper() -> None:
+    """prctl(PR_SET_CHILD_SUBREAPER, 1): who loses his parent below us becomes our child."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def main(fd: int) -> None:
+    _become_subreaper()
+    for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGPIPE):
+        _signal.signal(number, _signal.SIG_IGN)
+    keeper = Keeper(fd)
+    _signal.signal(_signal.SIGTERM, keeper.stop)
+    keeper.serve()

@@ -1,0 +1,85 @@
+"""From a request to a running program: own session, groups joined, limits set, privileges gone, then exec."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+else:
+    import _signal
+
+_HIGH = (
+    300  # descriptors are moved above this before they are laid out, so that no target overwrites a source
+)
+
+
+def spawn(request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str]) -> tuple[int, int]:
+    """Forks and executes `request`; its `fds` say which number each descriptor gets in the child.
+
+    Returns:
+        The child's pid, and a descriptor on which bubblewrap tells the pid of the sandbox's pid 1.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        _become(request, [*fds, writer], [*request["fds"], request["info_fd"]], groups)
+    os.close(writer)
+    return pid, reader
+
+
+def _become(
+    request: Mapping[str, Any], fds: Sequence[int], targets: Sequence[int], groups: Sequence[str]
+) -> None:
+    """In the child; never returns. Errors go to descriptor 2, which is the owner's."""
+    try:
+        _lay_out(fds, targets)
+        os.setsid()
+        for ignored in (
+            _signal.SIGHUP,
+            _signal.SIGINT,
+            _signal.SIGPIPE,
+            _signal.SIGXFSZ,
+        ):  # exec would hand that on
+            _signal.signal(ignored, _signal.SIG_DFL)
+        for procs in groups:  # before any byte is allocated on the program's behalf
+            with open(procs, "wb", buffering=0) as file:
+                file.write(b"0")
+        for name, value in request["rlimits"].items():
+            _limit(getattr(resource, "RLIMIT_" + name), value)
+        if request["uid"] is not None:
+            os.setgroups([])
+            os.setresgid(request["uid"], request["uid"], request["uid"])
+            os.setresuid(request["uid"], request["uid"], request["uid"])
+        os.umask(0o022)
+        os.chdir("/")
+        os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is wanted
+    except BaseException as error:
+        os.write(2, f"keeper: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _lay_out(fds: Sequence[int], targets: Sequence[int]) -> None:
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH) for fd in fds]
+    os.closerange(0, _HIGH)
+    for fd, target in zip(high, targets, strict=True):
+        os.dup2(fd, target, inheritable=True)
+    os.closerange(_HIGH, max(high) + 1)
+
+
+def _limit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (value, value))
