@@ -14,7 +14,13 @@ def _scripted(rest: str) -> ModelClient:
     return ScriptedModel.from_file(rest)
 
 
-_BY_PREFIX: dict[str, Callable[[str], ModelClient]] = {"scripted:": _scripted}
+def _local(rest: str) -> ModelClient:
+    from terraphim_rlm.llm.local import DEFAULT_MODEL, LocalModel
+
+    return LocalModel(rest.removeprefix("/") or DEFAULT_MODEL)
+
+
+_BY_PREFIX: dict[str, Callable[[str], ModelClient]] = {"scripted:": _scripted, "local": _local}
 
 
 def open_model(name: str | None = None, *, base_url: str | None = None) -> ModelClient:
