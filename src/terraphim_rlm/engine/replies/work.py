@@ -1,0 +1,44 @@
+"""What one parse may spend, so that no reply costs more than linear time."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+MAX_PARSED = 64_000
+"""Characters of the longest code that is checked; longer code is taken as the fences say."""
+MAX_PARSES = 256
+MAX_PARSED_TOTAL = 512_000
+_FLAGS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+class Work:
+    """Counts down the checks and look-aheads of one parse."""
+
+    def __init__(self, size: int) -> None:
+        self._parses = MAX_PARSES
+        self._chars = MAX_PARSED_TOTAL
+        self._scan = 4 * size + 10_000
+
+    def scan(self, chars: int) -> bool:
+        """Pays for looking at `chars` characters again; False when there is nothing left to pay with."""
+        self._scan -= chars
+        return self._scan >= 0
+
+    def python(self, code: str) -> bool | None:
+        """Whether `code` is Python (top-level await allowed); None when it was not looked at.
+
+        Parsing is the host's: it is bounded, since the parser's own depth guards turn hostile nesting
+        into MemoryError and RecursionError, and its time grows with the text.
+        """
+        if len(code) > MAX_PARSED or len(code) > self._chars or not self._parses:
+            return None
+        self._parses -= 1
+        self._chars -= len(code)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                compile(code, "<reply>", "exec", _FLAGS)
+            except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+                return False
+        return True
