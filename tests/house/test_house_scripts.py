@@ -52,6 +52,11 @@ def test_the_readme_block_that_is_tried_is_the_one_that_is_shown(number: int) ->
     assert f"```sh\n{block}```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_errors_is_what_the_table_says() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert _run("lib/error-page").stdout == page, "run scripts/lib/error-page"
+
+
 LONG = "def long():\n" + "".join(f"    call_number_{n}()\n" for n in range(41))
 WIDE = "def wide(a, b, c, d, e, f, g, h):\n    return a\n"
 FINE = "def fine(self, a, b, c, d, e, f, g):\n" + "".join(f"    other_call_{n}()\n" for n in range(39))
