@@ -79,7 +79,7 @@ class Cell:
         self.number = number
         self._count += 1
         self._load_helpers()
-        self.namespace.update(self.helpers)
+        self.namespace.update(self.helpers, __builtins__=__builtins__)
         self.namespace.setdefault("answer", {"content": None, "ready": False})
         restore = self._apply_options()
         try:

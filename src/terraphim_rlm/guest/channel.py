@@ -8,7 +8,7 @@ import sys
 from . import frames
 
 _SPACE = _socket.CMSG_SPACE(4 * 4)
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 
 
 class HostGone(SystemExit):

@@ -11,7 +11,7 @@ from typing import Any
 
 from terraphim_rlm.guest import frames
 
-_READ = 1 << 18
+_READ = 1 << 16
 _MOST_UNSENT = 64 << 20
 """Bytes that wait for a cell which does not read; above it we stop reading from it, too."""
 

@@ -53,6 +53,11 @@ class Spare:
             self.open()
         return box
 
+    async def wait_ready(self) -> None:
+        """Returns when the spare is ready, or could not be made."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def _prepared(self) -> Sandbox:
         box = await self._make()
         try:

@@ -75,15 +75,15 @@ class Desk:
         self._backend: Backend | None = None
         self._backend_lock = asyncio.Lock()
         self._kept: dict[str, _Kept] = {}
-        self._spare = Spare(self._new_sandbox)
+        self.spare = Spare(self._new_sandbox)
 
     async def __aenter__(self) -> Self:
         self._journal = await self._stack.enter_async_context(Journal.open())
         self._stack.push_async_callback(self._close_backend)
-        self._stack.push_async_callback(self._spare.close)
+        self._stack.push_async_callback(self.spare.close)
         self._stack.push_async_callback(self._close_kept)
         if self._keeps_spare and self._settings.route != "direct":
-            self._spare.open()
+            self.spare.open()
         return self
 
     async def __aexit__(
@@ -164,7 +164,7 @@ class Desk:
 
     async def _sandbox_of(self, kept: _Kept) -> Sandbox:
         if kept.sandbox is None:
-            kept.sandbox = await self._spare.take()
+            kept.sandbox = await self.spare.take()
         return kept.sandbox
 
     async def _new_sandbox(self) -> Sandbox:

@@ -107,6 +107,11 @@ class Rlm:
         async with Desk(self._settings, keeps_spare=False) as desk:
             return await desk.ask(asked)
 
+    async def wait_ready(self) -> None:
+        """Returns when the spare sandbox of an entered `Rlm` is ready."""
+        if self._desk is not None:
+            await self._desk.spare.wait_ready()
+
     async def stream(self, question: str, context: Any = None, **options: Any) -> AsyncIterator[Event]:
         """`ask`, as the events of the run; `answer` and `run.finished` come last."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
