@@ -11,7 +11,6 @@ from terraphim_rlm.core.errors import (
     BudgetExceeded,
     ModelRefused,
     ReplyInvalid,
-    RlmError,
     SchemaMismatch,
 )
 from terraphim_rlm.core.ledger import Account
@@ -116,7 +115,7 @@ class Node:
         if reply.finish_reason == "refusal":
             raise ModelRefused(f"The model refused: {reply.text[:500]}")
         parsed = parse(reply.text)
-        self._tell("turn.parsed", turn=turn, **parsed.to_json())
+        self._tell("turn.parsed", turn=turn, **_parsed(parsed))
         self._messages.append(Message("assistant", parsed.transcript or "(empty reply)"))
         return parsed
 
@@ -187,6 +186,9 @@ class Node:
         )
 
 
-def failed(error: RlmError) -> Termination:
-    """The termination of a run that an error ended."""
-    return error.row.termination  # type: ignore[return-value]
+def _parsed(parsed: ParsedReply) -> dict[str, Any]:
+    return {
+        "commands": [{"kind": command.kind, "start": command.start, "end": command.end} for command in parsed.commands],
+        "dropped": to_json(parsed.dropped),
+        "notice": parsed.notice,
+    }

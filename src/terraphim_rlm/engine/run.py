@@ -45,14 +45,19 @@ class Task:
 
 
 class Run:
-    """Works on one task. `sandbox` gives the run's sandbox, when it turns out that one is needed."""
+    """Works on one task. Making it tells the intent, which must be durable before `work`.
+
+    Args:
+        sandbox: gives the run's sandbox, when it turns out that one is needed.
+        leases: makes the book in which the ledger writes ahead what may be spent.
+    """
 
     def __init__(
         self,
         task: Task,
         log: EventLog,
         sandbox: Callable[[], Awaitable[Sandbox]],
-        lease: LeaseBook | None = None,
+        leases: Callable[[EventLog, str], LeaseBook] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.task = task
@@ -61,12 +66,13 @@ class Run:
         self._clock = clock
         self._started = clock.now()
         self._root = Teller(log, new_id("node"), None)
+        self._announce()
+        lease = leases(log, self._root.node) if leases else None
         self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease)
         self._asker = Asker(self.ledger)
         self._children = 0
 
-    def announce(self) -> None:
-        """The intent, to be made durable before anything is spent."""
+    def _announce(self) -> None:
         task, context = self.task, self.task.context
         about = (
             {"kind": context.kind, "bytes": context.size, "files": len(context.spans)} if context else None

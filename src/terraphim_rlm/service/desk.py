@@ -7,6 +7,7 @@ import errno
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.spare import Spare
 from terraphim_rlm.store.journal import Journal
+from terraphim_rlm.store.leases import JournalLeases
 
 _KEPT = 4
 """Runs whose sandbox and input stay, so that a further question can go on from them."""
@@ -78,7 +80,7 @@ class Desk:
         self.spare = Spare(self._new_sandbox)
 
     async def __aenter__(self) -> Self:
-        self._journal = await self._stack.enter_async_context(Journal.open())
+        self._journal = self._stack.enter_context(Journal())
         self._stack.push_async_callback(self._close_backend)
         self._stack.push_async_callback(self.spare.close)
         self._stack.push_async_callback(self._close_kept)
@@ -119,11 +121,10 @@ class Desk:
             question.schema,
             own.route,
         )
-        return Run(task, log, lambda: self._sandbox_of(kept), self._journal.leases(log.run))
+        return Run(task, log, lambda: self._sandbox_of(kept), partial(JournalLeases, self._journal))
 
     async def _worked(self, run: Run) -> Answer:
         """A run between its durable intent and its durable end."""
-        run.announce()
         await self._journal.commit()
         try:
             answer = await run.work()
