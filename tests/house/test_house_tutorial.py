@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,25 @@ def test_the_python_of_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _command_lines() -> list[str]:
+    """Every `trlm` command line that our pages show."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return sorted(set(re.findall(r"\.venv/bin/trlm ([^&\n]+)", "\n".join(blocks))))
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_every_command_that_a_page_shows_exists_with_its_options(line: str) -> None:
+    from typer.main import get_command
+
+    from terraphim_rlm.faces.cli.app import app
+
+    command: Any = get_command(app)
+    words = shlex.split(line)
+    while words and hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"} <= known
