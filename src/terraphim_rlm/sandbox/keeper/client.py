@@ -19,7 +19,7 @@ from typing import Any, Self
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import GuestEnd
-from terraphim_rlm.sandbox.keeper.groups import oom_kills
+from terraphim_rlm.sandbox.keeper.groups import count
 
 _SCRIPT = Path(__file__).with_name("start.py")
 _START_SECONDS = 20.0
@@ -67,7 +67,7 @@ class Kept:
         self.number = number
         self.pid = 0
         self.enforced: tuple[str, ...] = ()
-        self._oom_file: str | None = None
+        self._counts: Mapping[str, str] = {}
         self._oom = 0
         self.started: asyncio.Future[None] = loop.create_future()
         self._end: asyncio.Future[GuestEnd] = loop.create_future()
@@ -80,7 +80,15 @@ class Kept:
         return self._end.done()
 
     def oom_kills(self) -> int:
-        return self._oom if self._end.done() else oom_kills(self._oom_file)
+        return self._oom if self._end.done() else count(self._counts, "oom_kill")
+
+    def throttled(self) -> int:
+        """How many CPU periods it has been stopped in for using up its share."""
+        return count(self._counts, "nr_throttled")
+
+    async def limit(self, **limits: float) -> None:
+        """Changes limits of its control group: memory (bytes), pids, cpu (CPUs)."""
+        await self._keeper.request({"op": "limit", "id": self.number, "limits": limits})
 
     async def kill(self) -> GuestEnd:
         """Ends it; returns when nothing of it is left."""
@@ -88,8 +96,8 @@ class Kept:
             await self._keeper.request({"op": "kill", "id": self.number})
         return await self.ended()
 
-    def on_spawned(self, pid: int, enforced: Sequence[str], oom_file: str | None) -> None:
-        self.pid, self.enforced, self._oom_file = pid, tuple(enforced), oom_file
+    def on_spawned(self, pid: int, enforced: Sequence[str], counts: Mapping[str, str]) -> None:
+        self.pid, self.enforced, self._counts = pid, tuple(enforced), counts
         _settle(self.started, None)
 
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
@@ -120,6 +128,8 @@ class Keeper:
         if self._socket is not None:
             return
         self._loop = asyncio.get_running_loop()
+        if self._process is not None:
+            self._process.wait()  # the last one hung up, so it is gone or about to be
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno())]

@@ -47,7 +47,11 @@ KNOBS: Mapping[int, tuple[tuple[str, str, Callable[[float], str], bool], ...]] =
     ),
 }
 """By version: controller, file, what to write there for a limit, whether the limit stands or falls with it."""
-OOM_FILE: Mapping[int, str] = {1: "memory.oom_control", 2: "memory.events"}
+COUNTS: Mapping[str, tuple[str, Mapping[int, str]]] = {
+    "oom_kill": ("memory", {1: "memory.oom_control", 2: "memory.events"}),
+    "nr_throttled": ("cpu", {1: "cpu.stat", 2: "cpu.stat"}),
+}
+"""What the kernel counts in a group: name of the count -> controller, file by version."""
 
 
 class Hierarchy:
@@ -62,13 +66,13 @@ class Hierarchy:
 class Group:
     """The groups of one sandbox, one folder per hierarchy.
 
-    `enforced` are the controllers whose limits are written; `oom_file` is where the kernel counts its kills.
+    `enforced` are the controllers whose limits are written; `counts` are the files of COUNTS.
     """
 
-    def __init__(self, folders: list[str], enforced: list[str], oom_file: str | None) -> None:
-        self.folders = folders
-        self.enforced = enforced
-        self.oom_file = oom_file
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self.enforced: list[str] = []
+        self.counts: dict[str, str] = {}
 
     def procs(self) -> list[str]:
         return [f"{folder}/cgroup.procs" for folder in self.folders]
@@ -78,16 +82,16 @@ class Group:
         return not self.folders
 
 
-def oom_kills(path: str | None) -> int:
-    """The kernel's own count of processes killed for memory in a group; 0 when it cannot be read."""
-    if path is None:
+def count(counts: Mapping[str, str], name: str) -> int:
+    """One of the kernel's own counts in a group; 0 when it cannot be read."""
+    if name not in counts:
         return 0
     try:
-        with open(path, encoding="ascii") as file:
+        with open(counts[name], encoding="ascii") as file:
             rows = dict(line.split(maxsplit=1) for line in file if " " in line)
     except OSError:
         return 0
-    return int(rows.get("oom_kill", "0"))
+    return int(rows.get(name, "0"))
 
 
 def hierarchies(mountinfo: str, own: str) -> list[Hierarchy]:
@@ -140,7 +144,7 @@ class Groups:
 
     def make(self, name: str, limits: Mapping[str, float]) -> Group:
         """A group with `limits` (memory in bytes, pids, cpu in CPUs) set wherever the kernel lets us."""
-        group = Group([], [], None)
+        group = Group()
         for home in self._homes:
             folder = f"{home.folder}/{name}"
             try:
@@ -149,12 +153,20 @@ class Groups:
                 group.remove()
                 raise
             group.folders.append(folder)
-            group.enforced += [
-                c for c in home.controllers if c in limits and _write(folder, home.version, c, limits[c])
-            ]
-            if "memory" in home.controllers:
-                group.oom_file = f"{folder}/{OOM_FILE[home.version]}"
+            for name_of, (controller, files) in COUNTS.items():
+                if controller in home.controllers:
+                    group.counts[name_of] = f"{folder}/{files[home.version]}"
+        self.limit(group, name, limits)
         return group
+
+    def limit(self, group: Group, name: str, limits: Mapping[str, float]) -> None:
+        """Sets `limits`, now or later, and keeps in `group.enforced` which of them the kernel took."""
+        for home in self._homes:
+            for controller in home.controllers:
+                if controller in limits and _write(
+                    f"{home.folder}/{name}", home.version, controller, limits[controller]
+                ):
+                    group.enforced.append(controller)
 
     def close(self) -> None:
         for home in self._homes:
@@ -250,8 +262,9 @@ def reclaim(folder: str) -> list[str]:
         parts = name.removeprefix("trlm-").split(".")
         if not name.startswith("trlm-") or len(parts) != 4 or not all(part.isdigit() for part in parts):
             continue
-        namespace, owner, born, _keeper = map(int, parts)
-        if namespace != _namespace() or orphans.start_time(owner) == born:
+        namespace, owner, born, keeper = map(int, parts)
+        living = orphans.start_time(owner) == born and orphans.start_time(keeper) is not None
+        if living or namespace != _namespace():
             continue
         remove(f"{folder}/{name}")
         gone.append(name)

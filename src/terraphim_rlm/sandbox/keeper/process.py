@@ -2,7 +2,7 @@
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
-`{"op": "kill", "id"}`. Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, oom_file)`,
+`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`. Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`,
 `("failed", id, reason)`, `("ended", id, code, signal, oom_kills)`.
 
 A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
@@ -19,7 +19,7 @@ import select
 from time import monotonic
 
 from . import orphans
-from .groups import Group, Groups, hierarchies, oom_kills
+from .groups import Group, Groups, count, hierarchies
 from .spawn import spawn
 
 TYPE_CHECKING = False
@@ -119,15 +119,21 @@ class Keeper:
             if request["op"] == "spawn":
                 self._spawn(request, fds)
             elif request["id"] in self._boxes:
-                self._doom(self._boxes[request["id"]])
+                self._change(self._boxes[request["id"]], request)
             return True
         finally:
             for fd in fds:
                 os.close(fd)
 
+    def _change(self, box: Box, request: dict[str, Any]) -> None:
+        if request["op"] == "kill":
+            self._doom(box)
+        else:
+            self._groups.limit(box.group, str(box.number), request["limits"])
+
     def _spawn(self, request: dict[str, Any], fds: list[int]) -> None:
         number = request["id"]
-        group = Group([], [], None)
+        group = Group()
         try:
             group = self._groups.make(str(number), request["limits"])
             pid, info = spawn(request, fds, group.procs())
@@ -137,7 +143,7 @@ class Keeper:
             return
         self._boxes[number] = self._by_info[info] = Box(number, pid, info, group)
         self._poller.register(info, select.POLLIN)
-        self._tell("spawned", number, pid, group.enforced, group.oom_file)
+        self._tell("spawned", number, pid, group.enforced, group.counts)
 
     def _learn(self, box: Box) -> None:
         """Reads on in bubblewrap's information, to its end: a closed reader would kill bubblewrap by SIGPIPE."""
@@ -188,7 +194,7 @@ class Keeper:
         if not over or self._kill_strays():
             return
         for box in over:
-            box.oom = box.oom or oom_kills(box.group.oom_file)
+            box.oom = box.oom or count(box.group.counts, "oom_kill")
             if box.group.remove():
                 self._report(box)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from terraphim_rlm.core.errors import BackendUnavailable, InvalidArgument, SandboxLost, SandboxStartFailed
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities
@@ -33,9 +33,8 @@ class Link:
         self.capabilities = capabilities
 
     @property
-    def pid(self) -> int:
-        """Of bubblewrap, on the host."""
-        return self._kept.pid
+    def kept(self) -> Kept:
+        return self._kept
 
     async def ended(self) -> GuestEnd:
         return await self._kept.ended()
@@ -51,6 +50,22 @@ class Link:
         return self._kept.oom_kills()
 
 
+class _Machine(NamedTuple):
+    """What every sandbox here is made with."""
+
+    uid: int | None
+    bwraps: list[str]
+    python: host.GuestPython
+    guest: Mapping[str, bytes]
+
+
+def _machine() -> _Machine:
+    seccomp.program()
+    uid = host.drop_uid()
+    python = host.guest_python(uid)
+    return _Machine(uid, host.bwraps(uid), python, guest_files(python))
+
+
 class Bubblewrap:
     """An async context manager; leaving it ends every sandbox it made. One event loop."""
 
@@ -58,43 +73,51 @@ class Bubblewrap:
 
     def __init__(self) -> None:
         self._keeper = Keeper()
-        self._bwrap: str | None = None
+        self.bwrap: str | None = None
+        """The program that made the first sandbox; the others are not tried any more."""
+        self._machine: _Machine | None = None
         self._measured: ExecutorCapabilities | None = None
         self._probing = asyncio.Lock()
 
     async def create(self, spec: SandboxSpec) -> Link:
-        seccomp.program()
+        """See `contract.Backend.create`."""
         _check_binds(spec.binds)
         if not self._keeper.is_alive:
             await self._keeper.start()
-        uid = host.drop_uid()
-        candidates = [self._bwrap] if self._bwrap else host.bwraps(uid)
+        if (
+            self._machine is None
+        ):  # the first time this reads files and may run another Python: not in the loop
+            self._machine = await asyncio.to_thread(_machine)
         tried: list[tuple[str, str]] = []
-        for bwrap in candidates:
+        for bwrap in [self.bwrap] if self.bwrap else self._machine.bwraps:
             try:
-                link = await self._start(bwrap, spec, uid)
+                link = await self._start(bwrap, spec, self._machine)
             except diagnosis.Refused as refused:
                 tried.append((bwrap, refused.said))
             else:
-                self._bwrap = bwrap
+                self.bwrap = bwrap
                 return link
         raise diagnosis.unavailable(tried, diagnosis.facts())
 
-    async def _start(self, bwrap: str, spec: SandboxSpec, uid: int | None) -> Link:
+    async def _start(self, bwrap: str, spec: SandboxSpec, machine: _Machine) -> Link:
         began = time.monotonic()
-        python = host.guest_python(uid)
-        guest = guest_files(python) if spec.guest is None else spec.guest
+        guest = machine.guest if spec.guest is None else spec.guest
         files = {**argv.ETC, **{f"{INSIDE}/{name}": data for name, data in guest.items()}}
         script = "start.pyc" if "start.pyc" in guest else "start.py"
         root, hidden = host.root_folders(), host.hidden_files()
-        plan = argv.Plan(bwrap, python, spec.resources, spec.binds, root, hidden, tuple(files), script)
+        plan = argv.Plan(
+            bwrap, machine.python, spec.resources, spec.binds, root, hidden, tuple(files), script
+        )
         modes = await self._keeper.ready()
         with ExitStack() as stack:
             ours, launch, said = _prepare(stack, plan, files.values())
-            kept = await self._keeper.launch(_limited(launch, plan, modes, uid))
-            stack.pop_all().close()  # our copies of the sandbox's ends: their end must be the sandbox's end
+            with ExitStack() as on_failure:
+                on_failure.callback(os.close, said)
+                on_failure.callback(ours.close)
+                kept = await self._keeper.launch(_limited(launch, plan, modes, machine.uid))
+                on_failure.pop_all()
         try:
-            await _greeted(ours, kept, said)
+            await _greeted(ours, kept, said, spec)
         except BaseException:
             ours.close()
             await kept.kill()
@@ -206,7 +229,7 @@ def _memory(data: bytes) -> int:
     return fd
 
 
-async def _greeted(ours: socket.socket, kept: Kept, said: int) -> None:
+async def _greeted(ours: socket.socket, kept: Kept, said: int, spec: SandboxSpec) -> None:
     """Waits until the guest's first word lies in the socket; it is left there.
 
     Raises:
@@ -227,8 +250,14 @@ async def _greeted(ours: socket.socket, kept: Kept, said: int) -> None:
         return
     end = await kept.kill()
     text = _complaint(said)
-    if text.startswith(("bwrap:", "keeper:")) or (not text and end.signal is None):
-        raise diagnosis.Refused(text or f"exit code {end.exit_code} without a word")
+    resources = spec.resources
+    if end.oom or "emoryError" in text or "Resource temporarily unavailable" in text:
+        raise SandboxStartFailed(
+            f"The sandbox did not fit into {resources.memory_mb} MB of memory and {resources.pids} processes.",
+            fix="Give it more with Resources(memory_mb=.., pids=..).",
+        )
+    if text.startswith(("bwrap:", "keeper:")):
+        raise diagnosis.Refused(text)
     raise SandboxStartFailed(
         f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal}): {text[-600:]}"
     )

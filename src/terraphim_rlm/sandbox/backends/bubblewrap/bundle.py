@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import subprocess
 from functools import cache
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
@@ -65,7 +66,10 @@ def _compiled_elsewhere(work: bytes, python: GuestPython) -> dict[str, bytes]:
     with open(os.memfd_create("sources"), "w+b") as file:
         file.write(work)
         file.seek(0)
-        done = process.run([python.path, "-I", "-S", "-c", _COMPILE], timeout=60, stdin=file)
+        try:
+            done = process.run([python.path, "-I", "-S", "-c", _COMPILE], timeout=60, stdin=file)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BackendUnavailable(f"{python.path} cannot compile the guest: {error}.") from error
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:300]
         raise BackendUnavailable(f"{python.path} cannot compile the guest: {reason}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ SANDBOX_UID = 64321
 """Kernel uid of sandboxes that root starts: nobody's, so that root's files and sysctls stay out of reach."""
 OLDEST_PYTHON = (3, 9)
 _CACHE = Path("/var/cache/terraphim-rlm")
-_ASK = "import sys, _imp, importlib.util as u; print(*sys.version_info[:3], u.MAGIC_NUMBER.hex(), sys.base_prefix)"
+_ASK = "import sys, importlib.util as u; print(*sys.version_info[:3], u.MAGIC_NUMBER.hex(), sys.base_prefix)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,17 @@ def guest_python(uid: int | None) -> GuestPython:
     Raises:
         BackendUnavailable: there is none.
     """
-    tried = []
-    for python in sorted(_pythons(), key=lambda found: _in_home(found.prefix)):
-        if _usable(python, uid):
+    tried: list[str] = []
+    at_home: GuestPython | None = None
+    for python in _pythons():
+        if not _usable(python, uid):
+            tried.append(python.path)
+        elif _in_home(python.prefix):
+            at_home = at_home or python
+        else:
             return python
-        tried.append(python.path)
+    if at_home is not None:
+        return at_home
     raise BackendUnavailable(
         f"No Python >= 3.9 that sandboxes can read; tried {', '.join(tried) or 'nothing'}.",
         fix="Install one for all users: sudo apt install python3",
@@ -156,7 +163,7 @@ def _ask(path: str) -> GuestPython | None:
     try:
         answer = process.run([path, "-I", "-S", "-c", _ASK], timeout=20)
         major, minor, micro, magic, prefix = answer.stdout.decode().strip().split(" ", 4)
-    except (OSError, ValueError, TimeoutError):
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return GuestPython(
         path, os.path.realpath(prefix), (int(major), int(minor), int(micro)), bytes.fromhex(magic)

@@ -1,19 +1,99 @@
-"""Measures what a bubblewrap sandbox holds on this machine."""
+"""Measures what a bubblewrap sandbox holds on this machine, by running into each of its limits."""
 
 from __future__ import annotations
 
+import asyncio
+import marshal
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terraphim_rlm.core.values import ExecutorCapabilities
+from terraphim_rlm.core import process
+from terraphim_rlm.core.errors import BackendUnavailable
+from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
 
 if TYPE_CHECKING:
-    from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
+    from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap, Link
+
+_SMALL = Resources(memory_mb=32, cpus=1.0, pids=12, disk_mb=1)
+_TINY_CPUS = 0.1
+_CPU_SECONDS = 0.003
+_ROUNDS = 10
+_SECONDS = 20.0
+_MOST_FILES = 65_536
+_MEMORY: dict[str, Enforcement] = {"group": "kernel-group", "process": "per-process", "nobody": "none"}
 
 
 async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
-    link = await backend.create(SandboxSpec())
+    """One ordinary sandbox for the time it takes, then a small one that hits every limit it has.
+
+    Raises:
+        BackendUnavailable: no sandbox comes up, or the small one died without reaching its memory limit.
+    """
+    began = time.monotonic()
+    ordinary = await backend.create(SandboxSpec())
+    seconds = time.monotonic() - began
+    await ordinary.destroy()
+    script = Path(__file__).with_name("trip.py").read_bytes()
+    link = await backend.create(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
     try:
-        return link.capabilities
+        async with asyncio.timeout(_SECONDS):
+            limits = await _trip(link)
+    except TimeoutError:
+        raise BackendUnavailable(f"The probe of the sandbox's limits took over {_SECONDS:.0f} s.") from None
     finally:
         await link.destroy()
+    versions = {**ordinary.capabilities.versions, "bwrap": _version(backend.bwrap or "bwrap")}
+    return replace(ordinary.capabilities, limits=limits, cold_start_estimate=seconds, versions=versions)
+
+
+def _version(bwrap: str) -> str:
+    said = process.run([bwrap, "--version"], timeout=_SECONDS).stdout
+    return said.decode("utf-8", "replace").strip().removeprefix("bubblewrap ")[:40]
+
+
+async def _trip(link: Link) -> dict[str, Enforcement]:
+    link.socket.recv(64)
+    files = await _ask(link, "open_files")
+    disk = await _ask(link, "disk", _SMALL.disk_mb << 20)
+    pids = await _ask(link, "pids", _SMALL.pids + 8)
+    if not (isinstance(files, int) and isinstance(disk, int) and isinstance(pids, int)):
+        raise BackendUnavailable("The probe of the sandbox's limits died.", fix="Run `trlm doctor` again.")
+    return {
+        "cpu": await _cpu(link),
+        "pids": "kernel-group" if pids <= _SMALL.pids else "none",
+        "disk": "kernel-group" if disk <= _SMALL.disk_mb << 20 else "none",
+        "open_files": "per-process" if files < _MOST_FILES else "none",
+        "memory": await _memory(link),
+    }
+
+
+async def _cpu(link: Link) -> Enforcement:
+    """Burns under a tiny quota until the kernel says that it stopped the sandbox for it."""
+    if "cpu" not in link.kept.enforced:
+        return "none"
+    await link.kept.limit(cpu=_TINY_CPUS)
+    for _ in range(_ROUNDS):
+        await _ask(link, "cpu", _CPU_SECONDS)
+        if link.kept.throttled():
+            await link.kept.limit(cpu=_SMALL.cpus)
+            return "kernel-group"
+    return "none"
+
+
+async def _memory(link: Link) -> Enforcement:
+    stopped_by = await _ask(link, "memory", _SMALL.memory_mb << 20)
+    if (
+        stopped_by is None
+    ):  # the kernel killed the whole sandbox (version 2, oom.group), or something else did
+        return "kernel-group" if (await link.ended()).oom else "none"
+    return _MEMORY.get(str(stopped_by), "none")
+
+
+async def _ask(link: Link, trip: str, *arguments: float) -> object:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(link.socket, marshal.dumps((trip, arguments), 2))
+    data = await loop.sock_recv(link.socket, 4096)
+    return marshal.loads(data) if data else None  # noqa: S302 - our own script; no other code has run in there
