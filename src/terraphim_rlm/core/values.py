@@ -237,6 +237,18 @@ class ExecutorCapabilities:
     known_holes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing a doctor looked at."""
+
+    id: str
+    status: Literal["ok", "warn", "fail"]
+    evidence: str
+    """What was seen, one line."""
+    fix: str = ""
+    """What to do about it; empty when ok."""
+
+
 def to_json(value: Any) -> Any:
     """Dataclasses, mappings and sequences as JSON values, by the same names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -229,7 +229,7 @@ def _delegated(own: str, owner: int) -> Hierarchy | None:
             wanted = [name for name in CONTROLLERS if name in _get(f"{folder}/cgroup.controllers")]
             if folder == own:
                 _step_aside(folder, owner)
-            for name in wanted:
+            for name in set(wanted) - set(_get(f"{folder}/cgroup.subtree_control")):
                 _put(f"{folder}/cgroup.subtree_control", f"+{name}")
             handed = [name for name in wanted if name in _get(f"{folder}/cgroup.subtree_control")]
             if "memory" in handed or "pids" in handed:

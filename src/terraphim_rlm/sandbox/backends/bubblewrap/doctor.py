@@ -1,0 +1,96 @@
+"""What `trlm doctor` says of the embedded sandbox: each line from a look or a trial, none from hope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from terraphim_rlm.core.errors import RlmError
+from terraphim_rlm.core.values import Check, ExecutorCapabilities
+from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
+
+_DELEGATE = (
+    "Run it as `systemd-run --user --scope -p Delegate=yes trlm ..` (systemd with cgroup v2), or as root: "
+    "a control group of its own lets the kernel hold all processes together."
+)
+
+
+async def checks() -> list[Check]:
+    """Every check, in the order in which they build on each other. Starts two sandboxes; about 0.2 seconds."""
+    found = [_programs(), _namespaces(), _filter(), _python()]
+    async with Bubblewrap() as backend:
+        try:
+            capabilities = await backend.probe()
+        except RlmError as error:
+            return [*found, Check("sandbox", "fail", error.message, error.fix)]
+        groups = backend.statistics().control_groups
+        return [*found, _trial(backend, capabilities), _groups(groups), *_limits(capabilities)]
+
+
+def _programs() -> Check:
+    try:
+        found = host.bwraps(host.drop_uid())
+    except RlmError as error:
+        return Check("bwrap", "fail", error.message, error.fix)
+    if found:
+        return Check("bwrap", "ok", ", ".join(found))
+    cause = diagnosis.diagnose(diagnosis.Facts(has_bwrap=False))
+    assert cause is not None
+    return Check("bwrap", "fail", cause.message, cause.fix)
+
+
+def _namespaces() -> Check:
+    facts = diagnosis.facts()
+    cause = diagnosis.diagnose(facts)
+    seen = (
+        f"max_user_namespaces={facts.max_user_namespaces}, unprivileged_userns_clone={facts.userns_clone}, "
+        f"apparmor_restrict_unprivileged_userns={facts.apparmor_restricts}, container={facts.in_container}"
+    )
+    if cause is None or not cause.id.startswith("userns"):
+        return Check("user-namespaces", "ok", seen)
+    return Check(
+        "user-namespaces", "warn" if facts.is_root else "fail", f"{cause.message} ({seen})", cause.fix
+    )
+
+
+def _filter() -> Check:
+    try:
+        size = len(seccomp.program()) // 8
+    except RlmError as error:
+        return Check("seccomp", "fail", error.message, error.fix)
+    return Check("seccomp", "ok", f"filter of {size} instructions")
+
+
+def _python() -> Check:
+    try:
+        uid = host.drop_uid()
+        python = host.guest_python(uid)
+    except RlmError as error:
+        return Check("guest-python", "fail", error.message, error.fix)
+    reader = "this user" if uid is None else f"uid {uid}"
+    version = ".".join(map(str, python.version))
+    return Check("guest-python", "ok", f"{python.path} {version}, readable by {reader}")
+
+
+def _trial(backend: Bubblewrap, capabilities: ExecutorCapabilities) -> Check:
+    version = capabilities.versions["bwrap"]
+    milliseconds = capabilities.cold_start_estimate * 1000
+    return Check("sandbox", "ok", f"{backend.bwrap} {version} made one in {milliseconds:.0f} ms")
+
+
+def _groups(groups: Mapping[str, int]) -> Check:
+    if groups:
+        seen = ", ".join(f"{name} (version {version})" for name, version in sorted(groups.items()))
+        return Check("control-groups", "ok", seen)
+    return Check("control-groups", "warn", "none that this user may divide", _DELEGATE)
+
+
+def _limits(capabilities: ExecutorCapabilities) -> list[Check]:
+    """One check a limit; what the kernel does not hold for the whole sandbox is a warning, never silence."""
+    return [_limit(name, held) for name, held in sorted(capabilities.limits.items())]
+
+
+def _limit(name: str, held: str) -> Check:
+    if held == "kernel-group" or (name, held) == ("open_files", "per-process"):
+        return Check(f"limit-{name}", "ok", held)
+    return Check(f"limit-{name}", "warn", held if held != "none" else "not enforced", _DELEGATE)
