@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import copy
 import os
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -132,12 +133,10 @@ class Journal:
 
     def flush(self) -> None:
         """`commit` for a caller that cannot await; blocks for one write to the disk."""
-        told = threading.Event()
-        outcome: list[RlmError | None] = []
-        self._ask(lambda error: (outcome.append(error), told.set())[1])
-        told.wait()
-        if outcome[0] is not None:
-            raise outcome[0]
+        outcome: queue.SimpleQueue[RlmError | None] = queue.SimpleQueue()
+        self._ask(outcome.put)
+        if (error := outcome.get()) is not None:
+            raise error
 
     def open(self) -> None:
         """Opens the file now, so that its faults are known before anything else is done.

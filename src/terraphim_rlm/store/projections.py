@@ -26,6 +26,13 @@ _USAGE = (
     "microdollars",
     "estimated",
 )
+TABLES = {
+    "runs": "id, node, status, started, finished, seconds, question, model, turns, termination, confidence,"
+    " partial, answer, error",
+    "executions": "*",
+    "ledger": "*",
+}
+"""The folded tables, and the columns that follow from events alone (not who owned a run)."""
 STATUSES = frozenset({"done", "failed", "cancelled", "interrupted"})
 
 
@@ -166,7 +173,9 @@ def _count(data: Data, name: str) -> int:
 
 def _seconds(data: Data) -> float | None:
     value = data.get("seconds")
-    return float(value) if type(value) in (int, float) and 0 <= value <= _MAX else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value <= _MAX else None
 
 
 def _usage(data: Data) -> tuple[int, ...] | None:

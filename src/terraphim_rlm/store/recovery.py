@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
 
 from terraphim_rlm.core.clock import Clock
 from terraphim_rlm.core.events import Event
@@ -11,19 +10,14 @@ from terraphim_rlm.store.encode import encode
 from terraphim_rlm.store.owners import Owners
 from terraphim_rlm.store.projections import fold
 
-
-class Spent(NamedTuple):
-    """What counts as spent by a run: the more of what its replies cost and what was leased."""
-
-    tokens: int
-    microdollars: int
-
-
-SPENT = (
-    "max(l.leased_tokens, l.tokens_in + l.tokens_out) AS spent_tokens,"
-    " max(l.leased_microdollars, l.microdollars) AS spent_microdollars"
-)
-"""The columns of `Spent` for a run that was interrupted; `l` is its row of `ledger`."""
+# What counts as spent is the more of what a run's replies cost and what it had leased.
+_ORPHANS = """
+    SELECT r.id, r.node, (SELECT max(seq) FROM events e WHERE e.run = r.id),
+        (SELECT max(time) FROM events e WHERE e.run = r.id) - r.started,
+        max(l.leased_tokens, l.tokens_in + l.tokens_out), max(l.leased_microdollars, l.microdollars)
+    FROM runs r JOIN ledger l ON l.run = r.id
+    WHERE r.finished IS NULL AND r.owner IN ({marks})
+"""
 
 
 def interrupt_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> list[str]:
@@ -38,18 +32,11 @@ def interrupt_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> l
     marks = ", ".join("?" * len(dead))
     db.execute("BEGIN IMMEDIATE")
     try:
-        rows = db.execute(
-            "SELECT r.id, r.node, (SELECT max(seq) FROM events e WHERE e.run = r.id), " + SPENT  # noqa: S608
-            + " FROM runs r JOIN ledger l ON l.run = r.id"
-            f" WHERE r.finished IS NULL AND r.owner IN ({marks})",
-            dead,
-        ).fetchall()  # fmt: skip
-        for run, node, seq, tokens, microdollars in rows:
-            _interrupt(db, Event("run.finished", run, node, None, seq + 1, clock.wall(), {
-                "status": "interrupted",
-                "termination": "error",
-                "spent": Spent(tokens, microdollars)._asdict(),
-            }))  # fmt: skip
+        rows = db.execute(_ORPHANS.format(marks=marks), dead).fetchall()
+        for run, node, seq, seconds, tokens, microdollars in rows:
+            spent = {"tokens": tokens, "microdollars": microdollars}
+            data = {"status": "interrupted", "termination": "error", "seconds": seconds, "spent": spent}
+            _store(db, Event("run.finished", run, node, None, seq + 1, clock.wall(), data))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -58,7 +45,7 @@ def interrupt_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> l
     return [row[0] for row in rows]
 
 
-def _interrupt(db: sqlite3.Connection, event: Event) -> None:
+def _store(db: sqlite3.Connection, event: Event) -> None:
     row, data = encode(event, put=lambda _: "")
     insert(db, row)
     fold(db, event, data, owner=0)
