@@ -130,8 +130,9 @@ class Broker:
             for index, request in enumerate(requests):
                 try:
                     reply = self._asker.ask_nowait(self._model, self._account, request)
-                except RlmError:
-                    reply = None  # asked again below, where it may wait for room
+                except RlmError as error:
+                    results[index] = (described(error), Usage())
+                    continue
                 if reply is not None:
                     results[index] = _item(reply)
                 else:

@@ -23,7 +23,7 @@ from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
 from terraphim_rlm.sandbox.interpreter import Handover
 from terraphim_rlm.sandbox.memory import seal
 
-_STEP = 1 << 20
+_STEP = 1 << 18
 _SHARE_OF_MEMORY = 0.6
 """Of the memory that is free when an input is read: it is held in memory, once, for all interpreters."""
 

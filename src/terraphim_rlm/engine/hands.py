@@ -61,8 +61,6 @@ class Done:
     outputs: list[str] = field(default_factory=list)
     finish: Finish | None = None
     ran: bool = False
-    shown: str = ""
-    """The last thing that was printed."""
 
 
 class Hands:
@@ -87,6 +85,8 @@ class Hands:
         self._guard = guard
         self._tell = teller
         self._count = 0
+        self.shown = ""
+        """The last thing that a cell printed."""
 
     @property
     def turns(self) -> int | None:
@@ -164,7 +164,7 @@ class Hands:
         )
         done.observations.append(observation(self._count, result))
         if result.stdout.strip():
-            done.shown = neutralise(result.stdout.strip(), 4_000)
+            self.shown = neutralise(result.stdout.strip(), 4_000)
         return result
 
     def _output(self, number: str) -> OnOutput:

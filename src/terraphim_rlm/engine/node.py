@@ -69,7 +69,7 @@ class Node:
         self._silent = self._repeats = self._corrections = 0
         self._looked = context is None
         self._last_step = ""
-        self._best = ""
+        self._said = ""
 
     async def run(self) -> Outcome:
         """Turns until the end.
@@ -126,8 +126,6 @@ class Node:
         self._silent = 0
         done = await self._hands.do(turn, parsed.commands)
         self._looked = self._looked or done.ran
-        if done.shown:
-            self._best = done.shown
         if done.finish is not None:
             return await self._finish(done.finish, done)
         notes = [*done.observations, parsed.notice or ""]
@@ -140,11 +138,11 @@ class Node:
 
     def _nothing(self, parsed: ParsedReply) -> tuple[Outcome | None, str]:
         self._silent += 1
-        self._best = self._best or parsed.transcript.strip()
+        self._said = parsed.transcript.strip()
         if self._silent >= _MOST_SILENT:
             error = ReplyInvalid(f"{self._silent} replies in a row held no command.")
             self._tell("error", **error.to_json())
-            return Outcome(None, self._best, "stalled", partial=True), ""
+            return Outcome(None, self._best(), "stalled", partial=True), ""
         return None, parsed.notice or prompts.NOTHING_TO_RUN
 
     def _stalled(self, done: Done) -> Outcome | None:
@@ -156,7 +154,7 @@ class Node:
         self._last_step = step
         if self._repeats + 1 < _MOST_REPEATS:
             return None
-        return Outcome(None, self._best, "stalled", partial=True)
+        return Outcome(None, self._best(), "stalled", partial=True)
 
     async def _finish(self, finish: Finish, done: Done) -> tuple[Outcome | None, str]:
         if not self._looked:
@@ -174,12 +172,15 @@ class Node:
             )
         return Outcome(value, finish.text, finish.termination, spans=finish.spans), ""
 
+    def _best(self) -> str:
+        return self._hands.shown or self._said
+
     async def _partial(self, termination: str) -> Outcome:
         """The best there is when a limit ends the node: a drafted answer, else the last output."""
         draft = await self._hands.draft()
         return Outcome(
             draft.value if draft else None,
-            draft.text if draft else self._best,
+            draft.text if draft else self._best(),
             termination,  # type: ignore[arg-type]
             partial=True,
             spans=draft.spans if draft else (),
@@ -188,7 +189,9 @@ class Node:
 
 def _parsed(parsed: ParsedReply) -> dict[str, Any]:
     return {
-        "commands": [{"kind": command.kind, "start": command.start, "end": command.end} for command in parsed.commands],
+        "commands": [
+            {"kind": command.kind, "start": command.start, "end": command.end} for command in parsed.commands
+        ],
         "dropped": to_json(parsed.dropped),
         "notice": parsed.notice,
     }

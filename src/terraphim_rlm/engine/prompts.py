@@ -17,7 +17,8 @@ Write code in fenced blocks, ```python for the interpreter and ```bash for one-o
 sandbox. All blocks of a reply run in order until one fails. There is no network.
 
 In Python you have:
-- `context`: text is a `str`; a folder is a mapping from path to text; JSON lines are a list. `context.bytes` has the bytes.
+- `context`: text is a `str` (over 16 MB a lazy one: slice it, `grep` it, or `str(context)` it before you hand it to \
+`re` or `json`); a folder is a mapping from path to text; JSON lines are a list. `context.bytes` has the bytes.
 - `grep(pattern, limit=100, ignore_case=False)`: matching lines as (path, line, start, end, text); `lines(first, last)`; \
 `slice(start, end)` by bytes; `chunks(size=20000)`; `tokens()`.
 - `llm_query(prompt)` asks a model that sees only that prompt, and returns its text. `llm_query_batched(prompts)` asks \

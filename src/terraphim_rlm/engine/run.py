@@ -11,7 +11,8 @@ from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
 from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
-from terraphim_rlm.core.ledger import Account, LeaseBook, Ledger
+from terraphim_rlm.core.leases import LeaseBook
+from terraphim_rlm.core.ledger import Account, Ledger
 from terraphim_rlm.core.values import Answer, Confidence, Evidence, Limits, to_json
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker

@@ -42,10 +42,10 @@ class Cell:
 
     def serve(self):
         """Until the host closes the channel."""
+        self._warm_up()
         self.channel.send(frames.HELLO, 0)
         while True:
             try:
-                self._warm_up()
                 kind, number, body = self.channel.read()
             except HostGone:
                 return
@@ -60,11 +60,9 @@ class Cell:
 
     def _warm_up(self):
         """While nobody waits, loads what the first call, error or context would have to wait for."""
-        if self._count or self.helpers:
-            return
         import select
 
-        for load in (_load_json, self._load_helpers, _load_errors):
+        for load in (_load_json, self._load_helpers, _load_errors, _load_compiler):
             if select.select([3], [], [], 0)[0]:
                 return
             load()
@@ -202,6 +200,12 @@ def _nothing():
 
 def _load_json():
     import json  # noqa: F401
+
+
+def _load_compiler():
+    import _ast
+
+    compile("1", "", "exec", _ast.PyCF_ONLY_AST)
 
 
 def _load_errors():

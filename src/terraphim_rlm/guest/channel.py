@@ -118,12 +118,18 @@ class Channel:
                 if answered in self._waiting:
                     self._replies[answered] = (kind, body)
                     if answered != number:
-                        self._waiting[answered].release()
+                        _wake(self._waiting[answered])
 
     def _step_down(self, number):
         with self._state_lock:
             self._reading = False
             for other, lock in self._waiting.items():
-                if other != number and other not in self._replies and lock.locked():
-                    lock.release()
+                if other != number and other not in self._replies:
+                    _wake(lock)
                     break
+
+
+def _wake(lock):
+    """Lets the thread that sleeps on `lock` look again; under the state lock, so only one can be waking it."""
+    if lock.locked():
+        lock.release()

@@ -10,7 +10,7 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 
-WHOLE = 128 << 20
+WHOLE = 16 << 20
 _STEP = 1 << 20  # bytes between two checkpoints of a LazyText
 
 

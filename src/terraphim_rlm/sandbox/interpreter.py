@@ -81,6 +81,8 @@ class Interpreter:
         self._number = 0
         self._running: _Running | None = None
         self._values: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.warm = asyncio.Event()
+        """Set when a fresh interpreter has loaded what its first cell needs; no cell has to wait for it."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -182,6 +184,8 @@ class Interpreter:
             running.finish(decode(body) if body else {})
         elif kind == frames.FINAL and running is not None and number == running.number:
             running.end.final = final_of(decode(body))
+        elif kind == frames.HELLO:
+            self.warm.set()
         elif kind == frames.VALUE and number in self._values:
             value = decode(body)
             if not self._values[number].done():

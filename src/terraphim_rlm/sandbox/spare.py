@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
+_WARM_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class SpareStatistics:
@@ -21,23 +23,22 @@ class SpareStatistics:
 class Spare:
     """Makes one sandbox ahead, with its Python interpreter started. `close` it last.
 
-    Before `open`, and so for those who need one sandbox only, `take` just makes one.
+    It begins to be made at `open`, which the owner calls again when the one that took it is done: making it at
+    once would slow down the very run that it was taken for.
     """
 
     def __init__(self, make: Callable[[], Awaitable[Sandbox]]) -> None:
         self._make = make
-        self._refills = False
         self._task: asyncio.Task[Sandbox] | None = None
         self._handed_out = self._ready = self._failures = 0
 
     def open(self) -> None:
-        """Begins to make the spare, in the background, and again after each `take`."""
-        self._refills = True
+        """Begins to make the spare, in the background, if there is none."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._prepared())
+            self._task = asyncio.get_running_loop().create_task(self._prepared(warm=True))
 
     async def take(self) -> Sandbox:
-        """The spare, or a fresh sandbox when it is not ready; the next spare is begun."""
+        """The spare, or a fresh sandbox when there is none."""
         task, self._task = self._task, None
         self._handed_out += 1
         self._ready += task is not None and task.done() and task.exception() is None
@@ -48,9 +49,7 @@ class Spare:
             except Exception:
                 self._failures += 1  # tried again below, where the error is the caller's
         if box is None or not box.guest.is_open:
-            box = await self._prepared()
-        if self._refills:
-            self.open()
+            box = await self._prepared(warm=False)
         return box
 
     async def wait_ready(self) -> None:
@@ -58,10 +57,12 @@ class Spare:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def _prepared(self) -> Sandbox:
+    async def _prepared(self, *, warm: bool) -> Sandbox:
         box = await self._make()
         try:
             await box.python.start()
+            if warm:
+                await asyncio.wait_for(box.python.warm.wait(), _WARM_SECONDS)
         except BaseException:
             await box.close()
             raise

@@ -77,6 +77,7 @@ class Desk:
         self._backend: Backend | None = None
         self._backend_lock = asyncio.Lock()
         self._kept: dict[str, _Kept] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self.spare = Spare(self._new_sandbox)
 
     async def __aenter__(self) -> Self:
@@ -105,7 +106,10 @@ class Desk:
         except BaseException:
             await kept.close()
             raise
-        await self._keep(answer.run_id, kept)
+        finally:
+            if self._keeps_spare:
+                self.spare.open()
+        self._keep(answer.run_id, kept)
         return answer
 
     def _run(self, question: Question, kept: _Kept) -> Run:
@@ -153,14 +157,16 @@ class Desk:
             )
         return kept
 
-    async def _keep(self, run: str, kept: _Kept) -> None:
+    def _keep(self, run: str, kept: _Kept) -> None:
+        """Keeps what a run left; the oldest goes, in the background, so that no answer waits for it."""
         self._kept[run] = kept
         while len(self._kept) > _KEPT:
-            await self._kept.pop(next(iter(self._kept))).close()
+            closing = asyncio.get_running_loop().create_task(self._kept.pop(next(iter(self._kept))).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _close_kept(self) -> None:
-        for kept in self._kept.values():
-            await kept.close()
+        await asyncio.gather(*self._closing, *(kept.close() for kept in self._kept.values()))
         self._kept.clear()
 
     async def _sandbox_of(self, kept: _Kept) -> Sandbox:

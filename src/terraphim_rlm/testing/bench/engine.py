@@ -21,12 +21,34 @@ _HUNDRED_MB = 100_000_000
 
 async def rows() -> AsyncIterator[dict[str, Any]]:
     """Each row as soon as it is measured."""
-    yield row("run, spare ready", "ms", await _runs(40, spare=True), 10, why="one turn, one cell, FINAL; journaled")
-    yield row("run, no spare", "ms", await _runs(15, spare=False), None, why="the same, and a sandbox and its keeper start and end")
-    yield row("REPL round trip", "ms", await _round_trips(2_000), 0.25, why="print(1) in a living interpreter")
+    yield row(
+        "run, spare ready", "ms", await _runs(40, spare=True), 10, why="one turn, one cell, FINAL; journaled"
+    )
+    yield row(
+        "run, no spare",
+        "ms",
+        await _runs(15, spare=False),
+        None,
+        why="the same, and a sandbox and its keeper start and end",
+    )
+    yield row(
+        "REPL round trip", "ms", await _round_trips(2_000), 0.25, why="print(1) in a living interpreter"
+    )
     yield row("sub-call round trip", "ms", await _sub_calls(2_000), 0.1, why="llm_query, seen from the cell")
-    yield row("100 MB context", "s", await _contexts(5), 0.1, why="from the str in the host to len(context) in a cell")
-    yield row("100 MB context, 5 turns", "s", await _turns(3), None, why="a whole run of 5 turns over it; 0 bytes are sent again")
+    yield row(
+        "100 MB context",
+        "s",
+        await _contexts(5),
+        0.1,
+        why="from the str in the host to len(context) in a cell",
+    )
+    yield row(
+        "100 MB context, 5 turns",
+        "s",
+        await _turns(3),
+        None,
+        why="a whole run of 5 turns over it; 0 bytes are sent again",
+    )
 
 
 async def engine(emit: Callable[[dict[str, Any]], None]) -> bool:
