@@ -103,7 +103,12 @@ STARTERS = {
     "multiprocessing": {"Process", "Pool"},
     "concurrent.futures": {"ProcessPoolExecutor"},
 }
-MAY_START = ("core/process.py", "sandbox/keeper/", "guest/")
+MAY_START = (
+    "core/process.py",
+    "sandbox/keeper/",
+    "guest/",
+    "sandbox/backends/bubblewrap/trip.py",  # runs inside a sandbox, in place of the guest
+)
 
 
 def starts(source: str) -> list[str]:

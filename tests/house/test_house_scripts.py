@@ -22,27 +22,39 @@ def _judge(tmp_path: Path, said: str) -> int:
     (tmp_path / "usr" / "names.py").write_text(SOURCE)
     log = tmp_path / "log"
     log.write_text(said)
-    return _run("lib/check-answer", log, tmp_path).returncode
+    return _run("lib/check-answer", log, tmp_path, "/usr", "gestalt pattern matching").returncode
 
 
-GOOD = 'gestalt pattern matching\n  /usr/names.py:5  "gestalt pattern matching"\ncost $0 · 1,024 tokens · 3.2 s\n'
+GOOD = """\
+\x1b[1mGestalt pattern matching\x1b[0m
+  names.py:5  "NAME = 'gestalt pattern matching'"
+verified: the host found the quoted evidence in the input itself
+cost free · 1,024 tokens · 3.2 s
+"""
 
 
-def test_an_answer_whose_quote_is_at_its_line_is_believed(tmp_path: Path) -> None:
+def test_a_true_answer_whose_quote_is_at_its_line_is_believed(tmp_path: Path) -> None:
     assert _judge(tmp_path, GOOD) == 0
 
 
+def test_evidence_may_name_its_file_by_the_whole_path(tmp_path: Path) -> None:
+    assert _judge(tmp_path, GOOD.replace("names.py", "/usr/names.py")) == 0
+
+
 @pytest.mark.parametrize(
-    ("lie", "instead"),
+    ("true", "false"),
     [
         ("names.py:5", "names.py:1"),
-        ('"gestalt pattern matching"', '"hyperbolic name"'),
-        ("/usr/names.py:5", "/usr/names.py"),
+        ("names.py:5", "names.py:99"),
+        ("names.py:5", "others.py:5"),
+        ("NAME = 'gestalt", "NAME = 'hyperbolic"),
+        ("  names.py:5", "names.py"),
+        ("Gestalt pattern", "Ratcliff pattern"),
         ("3.2 s", "soon"),
     ],
 )
-def test_an_answer_with_one_lie_is_refused(tmp_path: Path, lie: str, instead: str) -> None:
-    assert _judge(tmp_path, GOOD.replace(lie, instead)) == 1
+def test_an_answer_with_one_lie_is_refused(tmp_path: Path, true: str, false: str) -> None:
+    assert _judge(tmp_path, GOOD.replace(true, false)) == 1
 
 
 @pytest.mark.parametrize("number", [1, 2])
