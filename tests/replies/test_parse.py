@@ -7,7 +7,7 @@ from terraphim_rlm.engine.replies import Code, Final, FinalVar, Shell, parse
 
 def test_all_blocks_of_a_reply_are_commands_in_their_order() -> None:
     reply = "First:\n```python\nx = 1\n```\nthen\n```bash\nls\n```\nand\n~~~js\n1\n~~~\n"
-    assert [(c.kind, reply[c.start : c.end].split("\n")[0]) for c in parse(reply).commands] == [
+    assert [(c.kind, reply[c.start : c.end].split("\n", 1)[0]) for c in parse(reply).commands] == [
         ("code", "```python"),
         ("shell", "```bash"),
         ("code", "~~~js"),

@@ -31,6 +31,7 @@ Reason = Literal[
     "untagged",  # a block without a language
     "unknown_language",
     "empty",
+    "unfenced",  # a reply that is nothing but code
     "final_held",  # FINAL after code, before its output was seen
     "after_final",  # everything after a FINAL, held or not
     "bad_arguments",

@@ -3,7 +3,8 @@
 A fence is at least three backticks or tildes, at most three columns right of its container; it is closed
 by as many of the same character or more, alone on a line. A shorter fence inside a longer one is text.
 Where the text up to the first closing line is no valid Python, or a shell script inside a here-document,
-and the text up to a later closing line is whole, the block ends at the later one.
+and the text up to a later closing line is whole, the block ends at the later one. A block inside of which
+another block of code opens was never closed: neither is run.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import NamedTuple
 
 from terraphim_rlm.engine.replies.commands import LANGUAGES
 from terraphim_rlm.engine.replies.text import Line, Lines, indentation, without_indentation
+from terraphim_rlm.engine.replies.turns import stop_at_line_end
 from terraphim_rlm.engine.replies.work import Work
 
 MAX_CLOSINGS = 8
 """Closing lines that are tried for one block."""
 _OPENING = re.compile(r"(`{3,}+)([^`]*)$|(~{3,}+)(.*)$", re.DOTALL)
 _TAG = re.compile(r"[ \t]*(?:\{[ \t]*)?\.?([^\s`{}:,=]*)")
+_INNER = re.compile(r"^[ \t]*+(?:`{3,}|~{3,})[ \t]*+(\w++)", re.MULTILINE)
 _HEREDOC = re.compile(r"(?<!<)<<(-?)[ \t]*([\"']?)([A-Za-z_]\w*)\2")
 
 
@@ -83,7 +86,8 @@ def read(lines: Lines, fence: Fence, work: Work) -> Block:
         longer = _content(text, fence, closing.line_start)
         if _whole(longer, fence.tag, work):
             return Block(fence, longer, closing.end, closing.next, closed=True)
-    return Block(fence, code, first.end, first.next, closed=True)
+    closed = not opens_code(code)
+    return Block(fence, code, first.end, first.next, closed)
 
 
 def _closings(lines: Lines, fence: Fence) -> Iterator[_Closing]:
@@ -92,9 +96,11 @@ def _closings(lines: Lines, fence: Fence) -> Iterator[_Closing]:
         line = lines.at(position)
         column, offset = indentation(text, line)
         if column <= fence.base + 3 and text.startswith(fence.char, offset, line.end):
-            marks = text[offset : line.end].rstrip(" \t")
+            token = stop_at_line_end(text, offset, line.end)
+            end, after = (token, token) if token >= 0 else (line.end, line.next)
+            marks = text[offset:end].rstrip(" \t")
             if len(marks) >= fence.length and marks == fence.char * len(marks):
-                yield _Closing(line.start, line.end, line.next)
+                yield _Closing(line.start, end, after)
         position = line.next
 
 
@@ -109,11 +115,16 @@ def _cut(code: str, tag: str, work: Work) -> bool:
     language = LANGUAGES.get(tag)
     if language == "python":
         return work.python(code) is False
-    return language == "bash" and in_heredoc(code)
+    return language == "bash" and (in_heredoc(code) or opens_code(code))
 
 
 def _whole(code: str, tag: str, work: Work) -> bool:
-    return work.python(code) is True if LANGUAGES.get(tag) == "python" else not in_heredoc(code)
+    return work.python(code) is True if LANGUAGES.get(tag) == "python" else not _cut(code, tag, work)
+
+
+def opens_code(code: str) -> bool:
+    """Whether a line of `code` opens a block in a language that runs."""
+    return any(found[1].lower() in LANGUAGES for found in _INNER.finditer(code))
 
 
 def in_heredoc(script: str) -> bool:

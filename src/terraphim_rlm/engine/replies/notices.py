@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from terraphim_rlm.engine.replies.commands import Command, Dropped, Reason
@@ -10,6 +11,8 @@ from terraphim_rlm.engine.replies.work import Work
 HOW = "Write a ```python block, or FINAL(answer) on a line of its own."
 _NOTHING = "No command found."
 _CODE = "This looks like code without a fence: put it between ```python and ```."
+_MENTION = "{detail}(..) counts only at the start of a line, outside a block."
+_WORD = re.compile(r"\b(FINAL_VAR|FINAL|RUN|CODE|SNAPSHOT|ROLLBACK|QUERY_LLM_BATCHED|QUERY_LLM)\(")
 
 _ALWAYS: dict[Reason, str] = {
     "final_held": "FINAL was held, since it follows code: write it again after you have seen the output.",
@@ -26,6 +29,7 @@ _ALWAYS: dict[Reason, str] = {
 }
 """Said whatever else the reply holds, in this order."""
 _WITHOUT_COMMAND: dict[Reason, str] = {
+    "unfenced": _CODE,
     "untagged": "A block runs only with its language after the fence.",
     "text_tag": "A block tagged {detail} is text and does not run.",
     "quoted": "What is quoted does not run.",
@@ -46,8 +50,8 @@ def write(reply: str, commands: Sequence[Command], dropped: Sequence[Dropped], w
     if commands or "final_held" in details:
         return " ".join(_said(_ALWAYS, details)) or None
     hints = _said(_ALWAYS | _WITHOUT_COMMAND, details)
-    if not hints and looks_like_code(reply, work):
-        hints = [_CODE]
+    if not hints:
+        hints = _guessed(reply, work)
     return " ".join([_NOTHING, *hints, HOW])
 
 
@@ -64,7 +68,14 @@ def _shown(detail: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in detail[:40])
 
 
-def looks_like_code(reply: str, work: Work) -> bool:
+def _guessed(reply: str, work: Work) -> list[str]:
+    """What the model may have meant by a reply in which nothing was found."""
+    if mention := _WORD.search(reply):
+        return [_MENTION.format(detail=mention[1])]
+    return [_CODE] if _looks_like_code(reply, work) else []
+
+
+def _looks_like_code(reply: str, work: Work) -> bool:
     """Whether the whole reply is Python that does something.
 
     Such a reply is not run: a sentence can be valid Python too, and the fence is cheap to ask for.

@@ -59,6 +59,8 @@ def parse(reply: str) -> ParsedReply:
     items = _Scan(reply, work).items()
     if not items:
         items = list(markup.bare(reply))
+    elif any(isinstance(item, (Final, FinalVar)) for item in items) and words.amid_code(reply, work):
+        items = [Dropped(0, len(reply), "unfenced")]
     commands, dropped, removed = _settle(reply, items)
     mended = tuple(_mended(command, work) for command in commands)
     notice = notices.write(reply, mended, dropped, work)
@@ -170,7 +172,7 @@ class _Scan:
 
     def _stop(self, offset: int) -> int:
         end = len(self._reply)
-        if self._reply[offset:].strip():
+        if not turns.only_ends(self._reply, offset):
             self._items.append(Dropped(offset, end, "end_of_turn"))
             self._items.append(_Invented(offset, final=True))
         return end
@@ -247,15 +249,12 @@ def _from_block(block: Block, start: int, end: int) -> Command | Dropped:
 
 def _why_not(block: Block) -> tuple[Reason, str]:
     tag = block.fence.tag
-    if any(inner[1].lower() in LANGUAGES for inner in _INNER_FENCE.finditer(block.code)):
+    if fences.opens_code(block.code):
         return "quoted", tag[:40]
     if not tag:
         return "untagged", ""
     known = tag in _TEXT_TAGS or tag in turns.OUTPUT_TAGS
     return ("text_tag" if known else "unknown_language"), tag[:40]
-
-
-_INNER_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[ \t]*(\w+)", re.MULTILINE)
 
 
 def _settle(reply: str, items: list[_Item]) -> tuple[list[Command], list[Dropped], list[tuple[int, int]]]:

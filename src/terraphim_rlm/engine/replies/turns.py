@@ -21,6 +21,7 @@ _OWN_TURN = (
 )
 _STOP = re.compile(rf"{END_TOKEN}|{_OTHER_TURN}")
 _STOP_AT_END = re.compile(rf"{END_TOKEN}[ \t]*+$")
+_ONLY_ENDS = re.compile(rf"(?:\s*+{END_TOKEN})*+\s*+\Z")
 _OWN = re.compile(rf"(?:{_OWN_TURN})[ \t]*+")
 
 _MARK = re.compile(
@@ -36,7 +37,7 @@ _MARK = re.compile(
 )
 OUTPUT_TAGS = frozenset(
     "output outputs out stdout stderr result results observation repl_output console_output execution_output "
-    "tool_output tool_response".split()
+    "tool_output tool_outputs tool_response".split()
 )
 """Tags of a block that claims to be what a block before it printed."""
 PLAIN_TAGS = frozenset(("", "text", "txt", "plaintext", "plain", "console", "terminal", "log", "none"))
@@ -53,6 +54,11 @@ def stop_at_line_end(reply: str, position: int, end: int) -> int:
     tail = max(position, end - 80)
     found = _STOP_AT_END.search(reply, tail, end)
     return found.start() if found else -1
+
+
+def only_ends(reply: str, position: int) -> bool:
+    """Whether nothing but end-of-turn tokens follows `position`."""
+    return _ONLY_ENDS.match(reply, position) is not None
 
 
 def own_header(reply: str, position: int, end: int) -> int:

@@ -10,6 +10,7 @@ prose is none: the model is told, and can write the parentheses.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ from terraphim_rlm.engine.replies.commands import (
     Snapshot,
 )
 from terraphim_rlm.engine.replies.text import Line, Lines
-from terraphim_rlm.engine.replies.turns import END_TOKEN
+from terraphim_rlm.engine.replies.turns import END_TOKEN, stop_at_line_end
 from terraphim_rlm.engine.replies.work import Work
 
 Found = tuple[Command | Dropped, ...]
@@ -41,7 +42,7 @@ _WORD = re.compile(
     r"(FINAL_VAR|FINAL|RUN|CODE|SNAPSHOT|ROLLBACK|QUERY_LLM_BATCHED|QUERY_LLM)(?![A-Za-z0-9_])[ \t]*+(\(?)"
 )
 _CALL = re.compile(r"([A-Za-z_]{2,24}) ?\(")
-_AFTER = re.compile(rf"[ \t]*+[.;]?[ \t]*+(?:{END_TOKEN}[ \t]*+)?$")
+_AFTER = re.compile(rf"[ \t]*+[.;]?[ \t]*+(?:({END_TOKEN})[ \t]*+)?$")
 _CLOSE = re.compile(r"\s*+\)")
 _NAME = re.compile(r"[\w.-]{1,100}")
 _FENCE_LINE = re.compile(r"[ \t]*(?:`{3}|~{3}|>)")
@@ -90,11 +91,12 @@ def _called(lines: Lines, found: re.Match[str], work: Work) -> tuple[Found, int]
         return None
     for end in ends:
         line = lines.at(end)
-        if _AFTER.match(text, end + 1, line.end):
+        if after := _AFTER.match(text, end + 1, line.end):
+            goes_on = after.start(1) if after[1] else line.next
             made = _MAKERS[word](text[opened + 1 : end], found.start(), end + 1)
             if isinstance(made, str):
-                return (Dropped(found.start(), end + 1, "bad_arguments", word),), line.next
-            return (made,), line.next
+                return (Dropped(found.start(), end + 1, "bad_arguments", word),), goes_on
+            return (made,), goes_on
     return _drop(lines.at(found.start()), found.start(), "prose", word)
 
 
@@ -119,11 +121,14 @@ def _spaced(lines: Lines, line: Line, found: re.Match[str]) -> tuple[Found, int]
     text, word, start = lines.text, found[1], found.start()
     after = found.end(1)
     end = line.end if word == "RUN" else _paragraph_end(lines, line)
-    rest = text[after:end].strip()
-    if not rest or text[after] not in " \t" or _is_prose(word, rest):
+    token = stop_at_line_end(text, after, end)
+    rest = text[after : token if token >= 0 else end]
+    argument = rest.strip()
+    if not argument or rest[0] not in " \t" or _is_prose(word, argument):
         return _drop(line, start, "prose", word)
-    end = after + len(text[after:end].rstrip())
-    return (_MAKERS[word](rest, start, end),), lines.at(end).next  # type: ignore[return-value]
+    made = _MAKERS[word](argument, start, after + len(rest.rstrip()))
+    assert not isinstance(made, str)  # RUN and FINAL take any text but the empty one
+    return (made,), token if token >= 0 else lines.at(end).next
 
 
 def _paragraph_end(lines: Lines, line: Line) -> int:
@@ -142,6 +147,24 @@ def _is_prose(word: str, rest: str) -> bool:
         return first in _FINAL_PROSE or first.lower() in _HEADINGS
     sentence = len(rest.split()) >= 3 and _PROSE_END.search(rest) and not _SHELL_MARKS & set(rest)
     return first in _ARTICLES or bool(sentence)
+
+
+def amid_code(reply: str, work: Work) -> bool:
+    """Whether a reply is a program without a fence, in which FINAL is a call like its other statements.
+
+    `x = 6 * 7` and then `FINAL(x)`: taken as a command word it would end the run with the text "x".
+    """
+    tree = work.tree(reply.strip())
+    return tree is not None and any(not _harmless(statement) for statement in tree.body)
+
+
+def _harmless(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id in _MAKERS
+    return isinstance(value, (ast.Name, ast.Constant, ast.Tuple, ast.Attribute))
 
 
 def _near_miss(text: str, position: int, line: Line) -> tuple[Found, int] | None:

@@ -26,19 +26,27 @@ class Work:
         return self._scan >= 0
 
     def python(self, code: str) -> bool | None:
-        """Whether `code` is Python (top-level await allowed); None when it was not looked at.
+        """Whether `code` is Python (top-level await allowed); None when it was not looked at."""
+        return None if self._beyond(code) else self.tree(code) is not None
 
-        Parsing is the host's: it is bounded, since the parser's own depth guards turn hostile nesting
-        into MemoryError and RecursionError, and its time grows with the text.
+    def tree(self, code: str) -> ast.Module | None:
+        """The syntax tree of `code`; None when it is not Python or was not looked at.
+
+        Code of strangers is parsed in the host: the parser's own depth guards turn hostile nesting into
+        MemoryError and RecursionError, and its time grows with the text, which is bounded here.
         """
-        if len(code) > MAX_PARSED or len(code) > self._chars or not self._parses:
+        if self._beyond(code):
             return None
         self._parses -= 1
         self._chars -= len(code)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                compile(code, "<reply>", "exec", _FLAGS)
+                tree = compile(code, "<reply>", "exec", _FLAGS)
             except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-                return False
-        return True
+                return None
+        assert isinstance(tree, ast.Module)
+        return tree
+
+    def _beyond(self, code: str) -> bool:
+        return len(code) > min(MAX_PARSED, self._chars) or not self._parses
