@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from terraphim_rlm.core.clock import ManualClock
-from terraphim_rlm.core.errors import JournalUnavailable
+from terraphim_rlm.core.errors import DiskFull, InternalError, JournalUnavailable
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Ledger
@@ -153,6 +153,43 @@ async def test_a_lease_is_in_the_file_before_anything_is_spent_against_it() -> N
             assert ledger.usage.tokens + hold.tokens <= leased
             hold.settle(Usage(tokens_in=100))
         assert journal.statistics().syncs - syncs <= 16
+
+
+async def test_a_bug_in_the_writer_is_told_to_every_waiter_and_blamed_on_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    journal = Journal()
+    journal.open()
+    monkeypatch.setattr("terraphim_rlm.store.writer.encode", broken)
+    start_run(journal)
+    found = await asyncio.gather(*(journal.commit() for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in found] == [InternalError] * 3
+    assert len({id(error) for error in found}) == 3
+    with pytest.raises(InternalError):
+        journal.close()
+
+
+async def test_a_journal_that_never_gets_space_gives_up_instead_of_filling_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DiskFull("full")
+
+    monkeypatch.setattr("terraphim_rlm.store.journal.MAX_PENDING", 2)
+    journal = Journal()
+    journal.open()
+    monkeypatch.setattr("terraphim_rlm.store.writer.Writer.write", full)
+    for _ in range(5):
+        start_run(journal)
+        with pytest.raises(DiskFull):
+            await journal.commit()
+    assert journal.statistics().appended == 3
+    assert journal.statistics().dropped == 2
+    with pytest.raises(DiskFull):
+        journal.close()
 
 
 async def test_a_cancelled_wait_leaves_the_journal_whole() -> None:

@@ -300,6 +300,11 @@ class Ledger:
         )
 
     @property
+    def in_flight(self) -> int:
+        """Reservations that are neither settled nor released; what they hold may come back."""
+        return self._held_calls
+
+    @property
     def usage(self) -> Usage:
         """What is settled."""
         return Usage(

@@ -133,8 +133,7 @@ def check_header(path: Path) -> None:
     if application != APPLICATION_ID:
         raise corrupt(path, "it is an SQLite file of another program")
     if (page == 1 or page >= 512) and (head[18], head[19]) == (2, 2):
-        wal = path.with_name(path.name + "-wal")
-        in_wal = wal.exists() and wal.stat().st_size > 0
+        in_wal = _size(path.with_name(path.name + "-wal")) > 0
         if in_wal or size >= pages * (65536 if page == 1 else page):
             return
         raise corrupt(path, "its end is missing")
@@ -184,8 +183,16 @@ def corrupt(path: Path, why: str) -> JournalCorrupt:
 def _refuse_orphaned_wal(path: Path) -> None:
     """A WAL without its journal would be played into the new one."""
     wal = path.with_name(path.name + "-wal")
-    if wal.exists() and wal.stat().st_size > 0:
+    if _size(wal) > 0 and not path.exists():  # asked last: another process may have made both just now
         raise corrupt(path, f"the file is gone, but {wal.name} is there")
+
+
+def _size(path: Path) -> int:
+    """0 for a file that is not there, also when another process takes it away at this moment."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sync_file(path: Path) -> None:
@@ -221,6 +228,7 @@ def explain(error: Exception, path: Path) -> StoreError:
             f"Another process kept the journal {path} locked for {BUSY_SECONDS:g} seconds.",
             fix="Wait for the other process, or set TRLM_DATA to another folder.",
             path=str(path),
+            busy=True,
         )
     return JournalUnavailable(f"The journal {path} cannot be used: {text}.", path=str(path), sqlite=code)
 
