@@ -13,10 +13,10 @@ BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 4
 """What a chat template wraps around each message, roughly."""
 ABSURD_FACTOR = 16
-"""A figure this many times our own estimate is not believed: one byte is at most one token
-(byte-level vocabularies), templates and tool preambles add a little."""
+"""A figure this many times more or less than our own estimate is not believed: a byte is at most one
+token, templates and preambles add a little, and 64 bytes in one token are rare."""
 ABSURD_FLOOR = 20_000
-"""Short prompts may truly cost more than their text: hidden system prompts, reasoning."""
+"""Short texts may truly cost more than they show: hidden system prompts, reasoning."""
 
 
 def estimate(text: str) -> int:
@@ -36,13 +36,15 @@ def estimated_usage(request: ModelRequest, text: str) -> Usage:
     )
 
 
-def believed(claim: Any, own: int) -> int | None:
+def believed(claim: Any, own: int, *, ceiling: int | None = None) -> int | None:
     """The provider's figure when it is a whole number that can be true, else None.
 
     Args:
         claim: what the provider sent; anything at all.
         own: our estimate of the same thing.
+        ceiling: a figure up to this can be true besides (the `max_tokens` of a reply that reasons unseen).
     """
     if isinstance(claim, bool) or not isinstance(claim, int):
         return None
-    return claim if 0 <= claim <= max(own * ABSURD_FACTOR, ABSURD_FLOOR) else None
+    most = max(own * ABSURD_FACTOR, ABSURD_FLOOR, ceiling or 0)
+    return claim if own // ABSURD_FACTOR <= claim <= most else None

@@ -4,5 +4,6 @@ Imports no pytest.
 """
 
 from terraphim_rlm.llm.scripted import ScriptedModel
+from terraphim_rlm.testing.fake_openai import Fake, FakeOpenAI
 
-__all__ = ["ScriptedModel"]
+__all__ = ["Fake", "FakeOpenAI", "ScriptedModel"]
