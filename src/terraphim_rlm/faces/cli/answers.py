@@ -1,0 +1,67 @@
+"""An answer as people read it."""
+
+from __future__ import annotations
+
+from terraphim_rlm.core.errors import (
+    BudgetExceeded,
+    CostBudgetExceeded,
+    ModelRefused,
+    ReplyInvalid,
+    RlmError,
+    TimeBudgetExceeded,
+    TokenBudgetExceeded,
+    TurnLimitExceeded,
+)
+from terraphim_rlm.core.values import Answer, Evidence
+from terraphim_rlm.faces.cli.words import clean, one_line, seconds, spent
+
+_QUOTE = 240
+_SHOWN = 20
+_ENDS: dict[str, type[RlmError]] = {
+    "token_budget": TokenBudgetExceeded,
+    "time_budget": TimeBudgetExceeded,
+    "cost_budget": CostBudgetExceeded,
+    "max_turns": TurnLimitExceeded,
+    "stalled": ReplyInvalid,
+    "refused": ModelRefused,
+}
+BUILT_IN = (
+    "The built-in model only looks things up: it finds a passage and copies the answer out of it.\n"
+    "For questions that need reasoning name a better one: --model ollama/NAME, openrouter/NAME or openai/NAME."
+)
+
+
+def shortfall(answer: Answer) -> RlmError | None:
+    """Why an answer is only the best there was, as the error whose code the command ends with."""
+    kind = _ENDS.get(answer.termination) if answer.partial else None
+    if kind is None:
+        return None
+    why = "a limit" if issubclass(kind, BudgetExceeded) else "the model"
+    message = f"The run was ended by {why} ({answer.termination}); this is the best there was by then."
+    return kind(message, run=answer.run_id)
+
+
+def as_text(answer: Answer, *, free: bool) -> str:
+    """The answer, its evidence as `path:line`, its confidence and its cost."""
+    parts = [clean(answer.text) or "(no answer)"]
+    parts += [_evidence(each) for each in answer.evidence[:_SHOWN]]
+    if (more := len(answer.evidence) - _SHOWN) > 0:
+        parts.append(f"  and {more:,} more; --json shows all")
+    parts.append(_confidence(answer))
+    parts.append(f"cost {' · '.join([*spent(answer.usage, free=free), seconds(answer.seconds)])}")
+    return "\n".join(parts)
+
+
+def _evidence(found: Evidence) -> str:
+    mark = "" if found.verified else "  (not found there by the host)"
+    return f'  {one_line(found.path, 4096)}:{found.line}  "{one_line(found.quote, _QUOTE)}"{mark}'
+
+
+def _confidence(answer: Answer) -> str:
+    words = {
+        "verified": "verified: the host found the quoted evidence in the input itself",
+        "unverified": "unverified: no quoted evidence supports it word for word",
+        "not_found": "not found: nothing in the input supports an answer",
+    }
+    partial = f"; partial, ended by {answer.termination}" if answer.partial else ""
+    return f"{words.get(answer.confidence, answer.confidence)}{partial}"

@@ -1,0 +1,138 @@
+"""The tree of commands, and what becomes of a command line that is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from terraphim_rlm import __version__
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, UnknownCommand
+from terraphim_rlm.faces.cli import ask, bench, doctor, execute, models, parse, runs
+from terraphim_rlm.faces.cli.near import near
+from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
+
+_STYLE: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "no_args_is_help": True,
+}
+_MISSING = ("MissingParameter", "Missing command.")
+
+
+class Commands(TyperGroup):
+    """A group that suggests what a mistyped command may have meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            shown = [name for name, command in self.commands.items() if not command.hidden]
+            raise _unknown(ctx.command_path, args[0], shown)
+        return super().resolve_command(ctx, args)
+
+
+def _unknown(path: str, word: str, known: list[str]) -> UnknownCommand:
+    close = near(word, known)
+    fix = f"Did you mean `{path} {close[0]}`?" if close else f"The commands: {', '.join(known)}."
+    return UnknownCommand(
+        f"There is no command `{path} {word[:80]}`.", fix=fix, command=word[:80], near=close
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        write_out(f"trlm {__version__}\n")
+        raise typer.Exit
+
+
+app = typer.Typer(name="trlm", cls=Commands, **_STYLE)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Answers about inputs of any size: a language model writes code that runs in a sandbox."""
+
+
+def _group(name: str, text: str, commands: dict[str, Any]) -> None:
+    group = typer.Typer(cls=Commands, help=text, **_STYLE)
+    for word, function in commands.items():
+        group.command(word)(function)
+    app.add_typer(group, name=name)
+
+
+app.command("ask")(ask.ask)
+app.command("exec")(execute.execute)
+app.command("run", hidden=True)(execute.execute)
+app.command("parse")(parse.parse)
+_group("runs", "Past runs, read from the journal.", {"list": runs.list_runs, "show": runs.show})
+_group(
+    "models",
+    "The built-in models, and a test of any model.",
+    {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
+)
+app.command("doctor")(doctor.doctor)
+_group("bench", "Measures this installation.", {"engine": bench.engine, "tasks": bench.tasks})
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line; the exit code. Nothing is raised."""
+    try:
+        return _run(list(argv))
+    except OutputLost as error:
+        return lost(error.why)
+    except BrokenPipeError as error:
+        return lost(error)
+    except KeyboardInterrupt:
+        complain("trlm: Interrupted.")
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    voice = Voice(_named(argv), _mode(argv), "--debug" in argv)
+    try:
+        code = app(args=argv, prog_name="trlm", standalone_mode=False)
+        sys.stdout.flush() if sys.stdout else None
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.Abort as error:
+        return voice.fail(Cancelled("Interrupted."), cause=error)
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            complain(error.format_message())
+            return error.exit_code
+        return voice.fail(_usage(error), cause=error)
+    except RlmError as error:
+        return voice.fail(error)
+    except (OutputLost, BrokenPipeError):
+        raise
+    except Exception as error:
+        return voice.fail(bug(error), cause=error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: typer.TyperException) -> RlmError:
+    """Typer's complaint about a command line, as an error of ours."""
+    text = error.format_message().rstrip(".")
+    path = getattr(getattr(error, "ctx", None), "command_path", "trlm")
+    missing = type(error).__name__ in _MISSING or error.message in _MISSING
+    kind: type[RlmError] = MissingArgument if missing else InvalidArgument
+    return kind(f"{text[0].upper()}{text[1:]}.", fix=f"`{path} --help` shows what it takes.")
+
+
+def _named(argv: list[str]) -> str:
+    """The command's words, as far as they are known."""
+    words = [word for word in argv[:2] if not word.startswith("-")]
+    group = app.registered_groups
+    deep = bool(words) and words[0] in {each.name for each in group}
+    return " ".join(words[: 2 if deep else 1])
+
+
+def _mode(argv: list[str]) -> Mode:
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    return "jsonl" if "--jsonl" in own else "json" if "--json" in own else "text"

@@ -1,0 +1,119 @@
+"""`trlm ask`: a question over files, worked on before your eyes, answered with evidence and cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError
+from terraphim_rlm.core.values import Answer, Limits
+from terraphim_rlm.faces.cli import answers, files
+from terraphim_rlm.faces.cli.interrupt import Work
+from terraphim_rlm.faces.cli.options import AsJson, BaseUrl, Debug, Model, Sandbox, mode
+from terraphim_rlm.faces.cli.out import Voice, speaking
+from terraphim_rlm.faces.cli.progress import shown
+from terraphim_rlm.faces.cli.tree import RunTree
+
+if TYPE_CHECKING:
+    from terraphim_rlm.service.ask import AskRequest
+
+_DEFAULT = Limits()
+_MOST_SCHEMA = 1_000_000
+
+
+def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH..|-", help="Files, folders, globs; - is standard input.")],
+    *,
+    model: Model = None,
+    sub_model: Annotated[str | None, typer.Option(metavar="M", help="Answers sub-calls, if another one than --model.")] = None,
+    base_url: BaseUrl = None,
+    tokens: Annotated[int, typer.Option(metavar="N", help="Most tokens of all model calls.")] = _DEFAULT.tokens or 0,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Most wall time.")] = _DEFAULT.seconds or 0,
+    turns: Annotated[int, typer.Option(metavar="N", help="Most replies per node.")] = _DEFAULT.turns or 0,
+    depth: Annotated[int, typer.Option(metavar="N", help="Most levels of child nodes.")] = _DEFAULT.depth,
+    dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
+    sandbox: Sandbox = "auto",
+    schema: Annotated[str | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
+    as_json: AsJson = False,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print each event as a line, and last the answer.")] = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Answers a question over files of any size."""
+    with speaking("ask", mode(as_json, as_jsonl), debug) as voice:
+        limits = Limits(tokens=tokens, seconds=seconds, turns=turns, depth=depth, dollars=dollars)
+        wanted = None if schema is None else _schema(schema)
+        from terraphim_rlm.service.ask import AskRequest
+
+        request = AskRequest(
+            question,
+            tuple(paths),
+            model=model,
+            sub_model=sub_model,
+            base_url=base_url,
+            limits=limits,
+            sandbox=sandbox,
+            schema=wanted,
+        )
+        if code := _answered(request, voice):
+            raise typer.Exit(code)
+
+
+def _answered(request: AskRequest, voice: Voice) -> int:
+    """Works, shows, prints; the exit code of an answer that fell short of one."""
+    tree = RunTree()
+    answer = _worked(request, voice, tree)
+    error = answers.shortfall(answer)
+    voice.give(
+        answer.to_json(),
+        answers.as_text(answer, free=tree.free),
+        errors=[error.to_json()] if error else (),
+    )
+    if tree.model.startswith("local"):
+        voice.note(answers.BUILT_IN)
+    if error is None:
+        return 0
+    voice.note(f"{error.message}\n  fix: {error.fix}")
+    return error.row.exit_code
+
+
+def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:
+    from terraphim_rlm.service.ask import ask as answered
+
+    def stopping() -> None:
+        tree.warnings.append("Stopping; Ctrl-C once more leaves at once.")
+
+    with shown(tree, voice.mode, lambda: work.cancel()) as sink:  # noqa: PLW0108 - made below
+        work: Work[Answer] = Work(lambda: answered(request, sinks=(sink,)), lambda: _stopped(tree), stopping)
+        try:
+            return work.run()
+        except RlmError as error:
+            if tree.run_id is not None:
+                error.details.setdefault("run", tree.run_id)
+            raise
+
+
+def _stopped(tree: RunTree) -> Cancelled:
+    if tree.run_id is None:
+        return Cancelled("Stopped before the run began; nothing was asked of a model.", fix="Ask again.")
+    return Cancelled(
+        f"Stopped. Kept: {tree.run_id} with {tree.kept()}.",
+        fix=f"`trlm runs show {tree.run_id}` shows what was done.",
+        run=tree.run_id,
+    )
+
+
+def _schema(name: str) -> Mapping[str, Any]:
+    """The JSON Schema in a file."""
+    try:
+        value = json.loads(files.read(name, _MOST_SCHEMA))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RlmError):
+            raise
+        raise InvalidArgument(f"The schema {name} is not JSON: {error}.", path=name) from None
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"The schema {name} must be one JSON object.", path=name)
+    return value
