@@ -113,6 +113,10 @@ class Hands:
                 break
         return done
 
+    async def run_cell(self, code: str) -> ExecutionResult:
+        """Runs one cell that the host wrote."""
+        return await self._code(1, code, Done())
+
     async def _cell(self, turn: int, command: Code | Shell, done: Done) -> ExecutionResult:
         if isinstance(command, Shell):
             return await self._shell(turn, command.command, done)

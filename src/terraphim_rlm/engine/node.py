@@ -34,13 +34,15 @@ _MOST_CORRECTIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a node came to. `partial`: a limit ended it, and this is the best there was."""
+    """What a node came to."""
 
     value: Any
     text: str
     termination: Termination
     partial: bool = False
+    """A limit ended it, and this is the best there was."""
     spans: tuple[tuple[str, int, int], ...] = ()
+    """Cited by the model's code; still to be checked."""
 
 
 class Node:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
-from terraphim_rlm.core.errors import RlmError
+from terraphim_rlm.core.errors import BudgetExceeded, ExecutionFailed, RlmError
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.leases import LeaseBook
 from terraphim_rlm.core.ledger import Account, Ledger
-from terraphim_rlm.core.values import Answer, Confidence, Evidence, Limits, to_json
-from terraphim_rlm.engine import prompts
+from terraphim_rlm.core.values import Answer, Confidence, Evidence, Limits, Termination, Usage, to_json
+from terraphim_rlm.engine import lookup, prompts
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import check_schema, evidence, is_not_found, supports, value_of
@@ -22,7 +22,7 @@ from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Guard, Hands
 from terraphim_rlm.engine.node import Node, Outcome
 from terraphim_rlm.engine.telling import Teller
-from terraphim_rlm.llm.client import Message, ModelClient, ModelRequest
+from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.sandbox import HOME, Sandbox
 
 Route = Literal["auto", "direct", "loop", "lookup"]
@@ -112,13 +112,10 @@ class Run:
         Raises:
             RlmError: a provider or the sandbox failed; limits do not raise, they give a partial answer.
         """
-        if self.route == "direct":
-            outcome = await self._direct()
-        elif self.route == "lookup":
-            outcome = await self._look_up()
+        if self.route == "lookup":
+            answer = await self._look_up()
         else:
-            outcome = await self._loop()
-        answer = self._answer(outcome)
+            answer = self._checked(await (self._direct() if self.route == "direct" else self._loop()))
         self._root("answer", **to_json(answer))
         self._finished("done", answer.termination)
         return answer
@@ -213,16 +210,53 @@ class Run:
                 context.close()
         return outcome.text if outcome.value is None else outcome.value
 
-    async def _look_up(self) -> Outcome:
-        raise NotImplementedError
+    async def _look_up(self) -> Answer:
+        """The program that the host writes for small models: search in the sandbox, judge here, ask about leaves."""
+        task = self.task
+        assert task.context is not None
+        plan = lookup.analyse(task.question)
+        sandbox = await self._sandbox()
+        interpreter = sandbox.python
+        interpreter.give(task.context.handover())
+        hands = self._hands(sandbox, interpreter, self.ledger.root, self._root)
+        self._root("node.started", depth=0, question=task.question)
+        cell = await hands.run_cell(lookup.program(plan))
+        found = (await interpreter.fetch("found")).get("value") if cell.status == "ok" else None
+        if cell.status != "ok":
+            raise ExecutionFailed(
+                f"The search of the input ended with {cell.status}.", stderr=cell.stderr[-2000:]
+            )
+        result = await lookup.drive(lookup.decide(plan, found, task.context.read), self._leaf)
+        termination: Termination = "not_found" if result.confidence == "not_found" else "final"
+        self._root("node.finished", depth=0, termination=termination)
+        return self._answered(
+            Outcome(result.value, result.text, termination), result.evidence, result.confidence
+        )
 
-    def _answer(self, outcome: Outcome) -> Answer:
+    async def _leaf(self, request: ModelRequest) -> ModelReply | None:
+        """One small question to the model; None when the budget has no room for it, and the host decides alone."""
+        number = new_id("exec")
+        self._root("call.started", call_id=number, op="leaf", count=1)
+        try:
+            reply = await self._asker.ask(self.task.sub_model, self.ledger.root, request)
+        except BudgetExceeded as error:
+            self._root("call.finished", call_id=number, ok=False, failed=1, usage=to_json(Usage()))
+            self._root("error", **error.to_json())
+            return None
+        self._root("call.finished", call_id=number, ok=True, failed=0, usage=to_json(reply.usage))
+        return reply
+
+    def _checked(self, outcome: Outcome) -> Answer:
+        """An answer whose citations were read from the host's own copy of the input."""
         found = evidence(self.task.context, outcome.spans)
+        return self._answered(outcome, found, _confidence(outcome, found))
+
+    def _answered(self, outcome: Outcome, found: tuple[Evidence, ...], confidence: Confidence) -> Answer:
         return Answer(
             run_id=self._log.run,
             text=outcome.text,
             value=outcome.value,
-            confidence=_confidence(outcome, found),
+            confidence=confidence,
             evidence=found,
             termination=outcome.termination,
             partial=outcome.partial,
