@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from terraphim_rlm.core.bills import ABSURD_MICRODOLLARS, ABSURD_TOKENS
 from terraphim_rlm.core.clock import ManualClock
 from terraphim_rlm.core.errors import (
     BudgetExceeded,
@@ -26,7 +27,7 @@ from terraphim_rlm.core.errors import (
     TokenBudgetExceeded,
     TurnLimitExceeded,
 )
-from terraphim_rlm.core.ledger import ABSURD_MICRODOLLARS, ABSURD_TOKENS, Account, Hold, Ledger
+from terraphim_rlm.core.ledger import Account, Hold, Ledger
 from terraphim_rlm.core.values import Limits, Usage
 
 pytestmark = pytest.mark.anyio
