@@ -99,7 +99,8 @@ class Asker:
             at_least=prompt + least,
             at_least_microdollars=worst_case(name, prompt, least),
         )
-        return hold, replace(request, max_tokens=max(hold.tokens - prompt, 1))
+        room = max(hold.tokens - prompt, 1)
+        return hold, request if room == request.max_tokens else replace(request, max_tokens=room)
 
 
 def check_window(model: ModelClient, prompt_tokens: int) -> None:

@@ -14,7 +14,7 @@ from terraphim_rlm.core.errors import InvalidArgument, RlmError
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
-from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.calls import Call, described
@@ -67,16 +67,16 @@ class Broker:
             reply = self._asker.ask_nowait(self._model, self._account, request)
             if reply is None:
                 return False
-            self._told(call, 1, 0, reply.usage)
             call.reply(reply.text[:_MOST_REPLY])
+            self._told(call, 0, reply.usage)  # after the reply: the cell goes on meanwhile
         except RlmError as error:
-            self._told(call, 1, 1, Usage())
             call.fail(error)
+            self._told(call, 1, Usage())
         return True
 
-    def _told(self, call: Call, count: int, failed: int, usage: Usage) -> None:
+    def _told(self, call: Call, failed: int, usage: Usage) -> None:
         number = new_id("exec")
-        self._tell("call.started", call_id=number, op=call.op, count=count)
+        self._tell("call.started", call_id=number, op=call.op, count=1)
         self._tell("call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage))
 
     async def _answer(self, work: Callable[..., Awaitable[tuple[Any, int, Usage]]], call: Call) -> None:
@@ -169,7 +169,7 @@ class Broker:
             (Message("user", prompt),),
             purpose="query",
             node=self._tell.node,
-            max_tokens=most,
+            max_tokens=most or DEFAULT_REPLY,
         )
 
 
