@@ -172,6 +172,19 @@ async def test_a_bug_in_the_writer_is_told_to_every_waiter_and_blamed_on_us(
         journal.close()
 
 
+async def test_a_machine_without_a_thread_to_spare_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    journal = Journal()
+    start_run(journal)
+    with pytest.raises(JournalUnavailable, match="thread") as caught:
+        await journal.commit()
+    assert "ulimit" in caught.value.fix
+    assert journal.statistics().dropped == 1
+
+
 async def test_a_journal_that_never_gets_space_gives_up_instead_of_filling_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

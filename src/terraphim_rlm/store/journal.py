@@ -111,6 +111,8 @@ class Journal:
     def append(self, event: Event) -> None:
         """Takes an event, in order. After a failure it is dropped, and `commit` says why."""
         with self._changed:
+            if self._thread is None and not self._closing:
+                self._start()
             if self._failure is not None or self._closing:
                 self._dropped += 1
                 return
@@ -118,8 +120,6 @@ class Journal:
             self._appended += 1
             if self._idle:
                 self._changed.notify()
-            elif self._thread is None:
-                self._start()
 
     async def commit(self) -> None:
         """Returns when every event appended so far is durable. Group commit: many may wait at once.
@@ -206,21 +206,39 @@ class Journal:
 
     def _ask(self, waiter: Waiter) -> None:
         with self._changed:
-            refusal = self._failure
-            if refusal is None and (self._closing or self._pid != os.getpid()):
-                why = "is closed" if self._closing else "belongs to the process that this one was forked from"
-                refusal = JournalUnavailable(f"The journal {self.path} {why}.", path=str(self.path))
-            if refusal is None:
+            if (refusal := self._refusal()) is None:
                 self._waiters.append(waiter)
                 self._changed.notify()
-                if self._thread is None:
-                    self._start()
                 return
         waiter(copy.copy(refusal))
 
+    def _refusal(self) -> RlmError | None:
+        """Why nothing can be asked of the writer; starts it when that is all that is missing."""
+        if self._failure is None:
+            if self._closing:
+                return JournalUnavailable(f"The journal {self.path} is closed.", path=str(self.path))
+            if self._pid != os.getpid():
+                return JournalUnavailable(
+                    f"The journal {self.path} belongs to the process that this one was forked from.",
+                    fix="Open a journal of its own in the child.",
+                    path=str(self.path),
+                )
+            if self._thread is None:
+                self._start()
+        return self._failure
+
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine has no thread left for us
+            self._failure = JournalUnavailable(
+                f"The journal {self.path} cannot be written: {error}.",
+                fix="Raise the limit of processes (`ulimit -u`, the container's pids limit).",
+                path=str(self.path),
+            )
+            return
+        self._thread = thread
         atexit.register(self._close_at_exit)
 
     # What follows runs on the writer's thread.
