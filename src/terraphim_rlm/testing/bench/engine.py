@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from terraphim_rlm.core.values import Limits
+from terraphim_rlm.core.values import Limits, Usage
+from terraphim_rlm.llm.client import ModelReply, ModelRequest
 from terraphim_rlm.llm.scripted import ScriptedModel
 from terraphim_rlm.sandbox.opening import open_sandbox
 from terraphim_rlm.service.rlm import Rlm
@@ -17,6 +18,15 @@ _LIMITS = Limits(tokens=None, seconds=None, calls=None)
 _CELL = "```python\nFINAL(len(context))\n```"
 _CONTEXT = "a line of text\n" * 5_000
 _HUNDRED_MB = 100_000_000
+
+
+class _Instant(ScriptedModel):
+    """A model whose sub-answers cost nothing, so that the row shows what we cost."""
+
+    _YES = ModelReply("yes", Usage(tokens_in=1, tokens_out=1, calls=1))
+
+    def complete_nowait(self, request: ModelRequest) -> ModelReply | None:
+        return self._YES if request.purpose == "query" else super().complete_nowait(request)
 
 
 async def rows() -> AsyncIterator[dict[str, Any]]:
@@ -65,9 +75,7 @@ async def _runs(count: int, *, spare: bool) -> list[float]:
     model = ScriptedModel([_CELL] * (count + 1))
     rlm = Rlm(model, limits=_LIMITS, route="loop")
     if not spare:
-        for _ in range(count):
-            samples.append(await _timed(rlm))
-        return samples
+        return [await _timed(rlm) for _ in range(count)]
     async with rlm:
         await _timed(rlm)
         for _ in range(count):
@@ -112,7 +120,7 @@ FINAL(_times)
 
 
 async def _sub_calls(count: int) -> list[float]:
-    model = ScriptedModel([_MEASURE.format(count=count)], sub_reply="yes")
+    model = _Instant([_MEASURE.format(count=count)])
     async with Rlm(model, limits=_LIMITS, route="loop") as rlm:
         answer = await rlm.ask("How long does a sub-call take?", context=_CONTEXT)
     return [float(item) for item in answer.value]
