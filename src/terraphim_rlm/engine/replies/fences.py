@@ -81,8 +81,9 @@ def read(lines: Lines, fence: Fence, work: Work) -> Block:
     if not _cut(code, fence.tag, work):
         return Block(fence, code, first.end, first.next, closed=True)
     for _, closing in zip(range(MAX_CLOSINGS - 1), closings, strict=False):
-        if not work.scan(closing.end - fence.body):
+        if not work.may_look:
             break
+        work.looked(closing.end - fence.body)
         longer = _content(text, fence, closing.line_start)
         if _whole(longer, fence.tag, work):
             return Block(fence, longer, closing.end, closing.next, closed=True)

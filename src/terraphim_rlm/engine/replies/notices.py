@@ -12,6 +12,8 @@ HOW = "Write a ```python block, or FINAL(answer) on a line of its own."
 _NOTHING = "No command found."
 _CODE = "This looks like code without a fence: put it between ```python and ```."
 _MENTION = "{detail}(..) counts only at the start of a line, outside a block."
+_CELL = re.compile(r"^[ \t]*+(?:SUBMIT|print|(?:ll|rl)m_query\w*)\(|^[ \t]*+answer\[", re.MULTILINE)
+"""Calls that mean something only inside a cell."""
 _WORD = re.compile(r"\b(FINAL_VAR|FINAL|RUN|CODE|SNAPSHOT|ROLLBACK|QUERY_LLM_BATCHED|QUERY_LLM)\(")
 
 _ALWAYS: dict[Reason, str] = {
@@ -65,14 +67,14 @@ def _said(sentences: dict[Reason, str], details: dict[Reason, str]) -> list[str]
 
 
 def _shown(detail: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in detail[:40])
+    return re.sub(r"[^\w.:+#-]", "?", detail[:40])
 
 
 def _guessed(reply: str, work: Work) -> list[str]:
     """What the model may have meant by a reply in which nothing was found."""
     if mention := _WORD.search(reply):
         return [_MENTION.format(detail=mention[1])]
-    return [_CODE] if _looks_like_code(reply, work) else []
+    return [_CODE] if _CELL.search(reply) or _looks_like_code(reply, work) else []
 
 
 def _looks_like_code(reply: str, work: Work) -> bool:

@@ -91,9 +91,10 @@ class _Scan:
         """Whether nothing but blank lines has come since."""
 
     def items(self) -> list[_Item]:
-        position = thinking.leading(self._reply)
-        if position:
+        if position := thinking.leading(self._reply):
             self._items.append(Dropped(0, position, "thinking"))
+        elif self._reply.startswith("\ufeff"):
+            position = 1
         while position < len(self._reply):
             if self._commands >= MAX_COMMANDS or len(self._items) >= 3 * MAX_COMMANDS:
                 self._items.append(Dropped(position, len(self._reply), "too_many"))
@@ -163,10 +164,17 @@ class _Scan:
         return after
 
     def _rest(self, line: Line, offset: int) -> int:
-        """An ordinary line: only special tokens can still stand in it."""
+        """An ordinary line: only special tokens, and thinking that is closed, can still stand in it."""
         token = markup.special_token(self._reply, offset, line.end)
         if token > offset:
             return token
+        opened = thinking.within(self._reply, offset, line.end)
+        if opened >= 0 and self._work.may_look and (found := thinking.at(self._reply, opened)):
+            end, closed = found
+            if closed:
+                self._items.append(Dropped(opened, end, "thinking"))
+                return end
+            self._work.looked(end - opened)
         stop = turns.stop_at_line_end(self._reply, offset, line.end)
         return self._stop(stop) if stop >= 0 else line.next
 

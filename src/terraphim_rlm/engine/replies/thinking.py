@@ -6,7 +6,6 @@ import re
 
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think"
 _OPEN = re.compile(rf"<({_NAMES})>|(\[THINK\])|(◁think▷)", re.IGNORECASE)
-_OPEN_AT_LINE = re.compile(rf"^[ \t]*+(?:{_OPEN.pattern})", re.IGNORECASE | re.MULTILINE)
 _LEFT = rf"(?:</(?:{_NAMES})>|\[/THINK\]|◁/think▷)"
 _LEFTOVER = re.compile(rf"^[ \t]*+{_LEFT}|{_LEFT}(?=[ \t]*+\r?$)", re.IGNORECASE | re.MULTILINE)
 
@@ -16,8 +15,15 @@ def leading(reply: str) -> int:
     closed = _LEFTOVER.search(reply)
     if not closed:
         return 0
-    opened = _OPEN_AT_LINE.search(reply, 0, closed.start())
-    return 0 if opened else closed.end()
+    return 0 if _OPEN.search(reply, 0, closed.start()) else closed.end()
+
+
+def within(reply: str, position: int, end: int) -> int:
+    """Offset of an opening tag later in a line; -1 when none, or when a quotation precedes it."""
+    opened = _OPEN.search(reply, position, end)
+    if not opened or any(mark in reply[position : opened.start()] for mark in "`\"'“"):
+        return -1
+    return opened.start()
 
 
 def at(reply: str, position: int) -> tuple[int, bool] | None:

@@ -107,10 +107,10 @@ def _closings(lines: Lines, opened: int, work: Work) -> list[int]:
     if literal > 0 and (rest := _CLOSE.match(text, literal)):
         return [rest.end() - 1]
     for quotes in (True, False):
-        if not work.scan(0):
+        if not work.may_look:
             break
         end = arguments.closing(lines, opened, stop, quotes=quotes)
-        work.scan((end if end >= 0 else stop) - opened)
+        work.looked((end if end >= 0 else stop) - opened)
         if end >= 0 and end not in ends:
             ends.append(end)
     return ends

@@ -20,10 +20,14 @@ class Work:
         self._chars = MAX_PARSED_TOTAL
         self._scan = 4 * size + 10_000
 
-    def scan(self, chars: int) -> bool:
-        """Pays for looking at `chars` characters again; False when there is nothing left to pay with."""
+    @property
+    def may_look(self) -> bool:
+        """Whether there is anything left to pay with for looking ahead."""
+        return self._scan > 0
+
+    def looked(self, chars: int) -> None:
+        """Pays for `chars` characters that were looked at and will be looked at again."""
         self._scan -= chars
-        return self._scan >= 0
 
     def python(self, code: str) -> bool | None:
         """Whether `code` is Python (top-level await allowed); None when it was not looked at."""
@@ -42,7 +46,7 @@ class Work:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                tree = compile(code, "<reply>", "exec", _FLAGS)
+                tree = compile(code, "<reply>", "exec", _FLAGS, dont_inherit=True)
             except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
                 return None
         assert isinstance(tree, ast.Module)
