@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from terraphim_rlm.core.values import Resources
@@ -89,3 +92,11 @@ def descriptors() -> list[str]:
         except OSError:
             continue
     return sorted(target.split(":")[0] for target in found)
+
+
+@contextmanager
+def readable_folder() -> Iterator[Path]:
+    """A folder that every uid can read; pytest's own are closed to other users."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)

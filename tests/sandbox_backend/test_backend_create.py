@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from backend_kit import EVALUATE, SPEC, ask, opened
+from backend_kit import EVALUATE, SPEC, ask, opened, readable_folder
 
-from terraphim_rlm.core.errors import InvalidArgument, SandboxStartFailed
+from terraphim_rlm.core.errors import InvalidArgument, NotSupported, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import backend as backend_module
 from terraphim_rlm.sandbox.backends.bubblewrap import host
@@ -90,24 +90,20 @@ async def test_nothing_of_the_hosts_files_but_its_programs_is_there() -> None:
         await link.destroy()
 
 
-async def test_a_bound_file_can_be_read_but_never_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for parent in [*tmp_path.parents][:3]:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    canary = tmp_path / "canary"
-    canary.write_text("untouched")
-    canary.chmod(0o666)
-    async with Bubblewrap() as backend:
-        link = await opened(
-            backend, SandboxSpec(binds={str(canary): "/context/file"}, guest={"start.py": EVALUATE})
-        )
-        assert await ask(link, "open('/context/file').read()") == "'untouched'"
-        assert "OSError(30" in await ask(link, "open('/context/file', 'w')")
-        await ask(link, "do fd = posix.open('/context/file', posix.O_RDONLY)")
-        assert "OSError(30" in await ask(link, "posix.open(f'/proc/self/fd/{fd}', posix.O_RDWR)")
-        await link.destroy()
-    assert canary.read_text() == "untouched"
+async def test_a_bound_file_can_be_read_but_never_written() -> None:
+    with readable_folder() as folder:
+        canary = folder / "canary"
+        canary.write_text("untouched")
+        canary.chmod(0o666)
+        spec = SandboxSpec(binds={str(canary): "/context/file"}, guest={"start.py": EVALUATE})
+        async with Bubblewrap() as backend:
+            link = await opened(backend, spec)
+            assert await ask(link, "open('/context/file').read()") == "'untouched'"
+            assert "OSError(30" in await ask(link, "open('/context/file', 'w')")
+            await ask(link, "do fd = posix.open('/context/file', posix.O_RDONLY)")
+            assert "OSError(30" in await ask(link, "posix.open(f'/proc/self/fd/{fd}', posix.O_RDWR)")
+            await link.destroy()
+        assert canary.read_text() == "untouched"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +113,13 @@ async def test_a_bind_that_cannot_be_is_refused_by_name(binds: dict[str, str]) -
     async with Bubblewrap() as backend:
         with pytest.raises(InvalidArgument):
             await backend.create(SandboxSpec(binds=binds, guest={"start.py": EVALUATE}))
+
+
+async def test_a_network_that_is_not_there_is_refused_before_work_starts() -> None:
+    async with Bubblewrap() as backend:
+        with pytest.raises(NotSupported):
+            await backend.create(SandboxSpec(Resources(network=("example.org",))))
+        assert backend.statistics().pid is None
 
 
 async def test_a_guest_that_breaks_is_reported_with_its_last_words() -> None:

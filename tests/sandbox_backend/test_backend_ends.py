@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from backend_kit import EVALUATE, ask, descriptors, groups_of, marked, opened, processes
 
-from terraphim_rlm.core.errors import SandboxLost
+from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
+from terraphim_rlm.sandbox.keeper import client
 from terraphim_rlm.sandbox.keeper.client import Keeper
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -186,6 +187,15 @@ async def test_a_new_keeper_removes_the_groups_of_dead_owners() -> None:
         assert foreign.exists(), "another pid namespace's group is not ours to judge"
     finally:
         foreign.rmdir()
+
+
+async def test_a_keeper_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text("raise SystemExit('no room at the inn')")
+    monkeypatch.setattr(client, "_SCRIPT", script)
+    async with Keeper() as keeper:
+        with pytest.raises(SandboxStartFailed, match="no room at the inn"):
+            await keeper.ready()
 
 
 async def test_asking_a_closed_keeper_is_an_error_that_says_so() -> None:

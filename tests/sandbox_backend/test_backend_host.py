@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from backend_kit import readable_folder
 
 from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.sandbox.backends.bubblewrap import bundle, host
@@ -34,24 +34,22 @@ def test_root_without_anybody_to_become_is_refused() -> None:
         host.drop_uid(0, "         0          0          1\n")
 
 
-def test_a_file_is_readable_only_when_its_whole_path_is(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o005)
-    closed = tmp_path / "closed"
-    closed.mkdir()
-    file = closed / "file"
-    file.write_text("x")
-    file.chmod(0o644)
-    closed.chmod(0o755)
-    assert host.readable_by(str(file), SANDBOX_UID)
-    assert host.readable_by(str(closed), SANDBOX_UID)
-    closed.chmod(0o700)
-    assert not host.readable_by(str(file), SANDBOX_UID)
-    assert not host.readable_by(str(tmp_path / "missing"), SANDBOX_UID)
-    closed.chmod(0o755)
-    file.chmod(0o640)
-    assert not host.readable_by(str(file), SANDBOX_UID)
+def test_a_file_is_readable_only_when_its_whole_path_is() -> None:
+    with readable_folder() as folder:
+        closed = folder / "closed"
+        closed.mkdir()
+        file = closed / "file"
+        file.write_text("x")
+        file.chmod(0o644)
+        closed.chmod(0o755)
+        assert host.readable_by(str(file), SANDBOX_UID)
+        assert host.readable_by(str(closed), SANDBOX_UID)
+        closed.chmod(0o700)
+        assert not host.readable_by(str(file), SANDBOX_UID)
+        assert not host.readable_by(str(folder / "missing"), SANDBOX_UID)
+        closed.chmod(0o755)
+        file.chmod(0o640)
+        assert not host.readable_by(str(file), SANDBOX_UID)
 
 
 def python(path: str, prefix: str, version: tuple[int, int, int] = (3, 11, 2)) -> GuestPython:

@@ -91,10 +91,22 @@ class Kept:
         await self._keeper.request({"op": "limit", "id": self.number, "limits": limits})
 
     async def kill(self) -> GuestEnd:
-        """Ends it; returns when nothing of it is left."""
+        """Ends it; returns when nothing of it is left.
+
+        Raises:
+            SandboxLost: the kernel has not let go of it in 15 seconds; the keeper goes on trying.
+        """
         if not self._end.done():
             await self._keeper.request({"op": "kill", "id": self.number})
-        return await self.ended()
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                return await self.ended()
+        except TimeoutError:
+            raise SandboxLost(
+                f"The sandbox was killed {_END_SECONDS:.0f} seconds ago and process {self.pid} is still there.",
+                fix="See what it waits for: cat /proc/PID/stack. A full or hung disk is the usual cause.",
+                pid=self.pid,
+            ) from None
 
     def on_spawned(self, pid: int, enforced: Sequence[str], counts: Mapping[str, str]) -> None:
         self.pid, self.enforced, self._counts = pid, tuple(enforced), counts
@@ -117,6 +129,8 @@ class Keeper:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._said = -1
+        """Where the keeper would complain; it says nothing as long as all is well."""
         self._ready: asyncio.Future[dict[str, int]] | None = None
         self._kept: dict[int, Kept] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,15 +145,20 @@ class Keeper:
         if self._process is not None:
             self._process.wait()  # the last one hung up, so it is gone or about to be
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno())]
-            try:
-                self._process = process.start(
-                    argv, pass_fds=[theirs.fileno()], cwd="/", stdout=subprocess.DEVNULL
-                )
-            except OSError as error:
-                ours.close()
-                raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
+        said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno())]
+        try:
+            self._process = process.start(
+                argv, pass_fds=[theirs.fileno()], cwd="/", stdout=subprocess.DEVNULL, stderr=complain
+            )
+        except OSError as error:
+            ours.close()
+            os.close(said)
+            raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
+        finally:
+            theirs.close()
+            os.close(complain)
+        self._said = said
         ours.setblocking(False)
         self._socket = ours
         self._ready = self._loop.create_future()
@@ -148,8 +167,11 @@ class Keeper:
     async def ready(self) -> Mapping[str, int]:
         """Waits until it serves: controller -> version of the hierarchy in which it can limit sandboxes."""
         assert self._ready is not None, "start first"
-        async with asyncio.timeout(_START_SECONDS):
-            return await asyncio.shield(self._ready)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                return await asyncio.shield(self._ready)
+        except TimeoutError:
+            raise SandboxStartFailed(f"The keeper did not start in {_START_SECONDS:.0f} seconds.") from None
 
     @property
     def is_alive(self) -> bool:
@@ -249,9 +271,20 @@ class Keeper:
         for kept in self._kept.values():
             kept.on_lost()
         self._kept.clear()
+        words = self._last_words()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(SandboxStartFailed("The keeper of the sandboxes did not start."))
-            self._ready.exception()
+            self._ready.set_exception(
+                SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}.")
+            )
+            self._ready.exception()  # whoever waits for it gets it; it is no error when nobody does
+
+    def _last_words(self) -> str:
+        try:
+            text = os.read(self._said, _MESSAGE).decode("utf-8", "replace")
+        except BlockingIOError:
+            text = ""
+        os.close(self._said)
+        return text.strip().rpartition("\n")[2][:300] or "it said nothing"
 
     def statistics(self) -> KeeperStatistics:
         return KeeperStatistics(

@@ -257,8 +257,8 @@ def _namespace() -> int:
 
 def reclaim(folder: str) -> list[str]:
     """Kills and removes what dead owners left in `folder`; the names it removed."""
-    gone = []
-    for name in os.listdir(folder):
+    gone: list[str] = []
+    for name in _folders(folder):
         parts = name.removeprefix("trlm-").split(".")
         if not name.startswith("trlm-") or len(parts) != 4 or not all(part.isdigit() for part in parts):
             continue
@@ -289,15 +289,18 @@ def remove(folder: str) -> bool:
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, _signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return
+
+
+def _folders(folder: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _bottom_up(folder: str) -> Iterator[str]:
-    try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for name in names:
+    for name in _folders(folder):
         yield from _bottom_up(f"{folder}/{name}")
     yield folder

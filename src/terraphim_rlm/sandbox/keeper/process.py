@@ -15,6 +15,7 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
+import resource
 import select
 from time import monotonic
 
@@ -32,6 +33,7 @@ else:
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _MESSAGE = 1 << 18
 _FDS = 128
+_OPEN_FILES = 16_384
 _SETUP_SECONDS = 3.0  # bubblewrap tells its child's pid within milliseconds, or never
 _LAST_SECONDS = 10.0  # at the owner's end: then what is still dying is left to the kernel
 
@@ -306,8 +308,16 @@ def _become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def _raise_own_limit() -> None:
+    """Room for one descriptor a sandbox and for laying out a child's, whatever the owner's soft limit is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main(fd: int) -> None:
     _become_subreaper()
+    _raise_own_limit()
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGPIPE):
         _signal.signal(number, _signal.SIG_IGN)
     keeper = Keeper(fd)

@@ -11,7 +11,13 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from terraphim_rlm.core.errors import BackendUnavailable, InvalidArgument, SandboxLost, SandboxStartFailed
+from terraphim_rlm.core.errors import (
+    BackendUnavailable,
+    InvalidArgument,
+    NotSupported,
+    SandboxLost,
+    SandboxStartFailed,
+)
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
@@ -81,7 +87,7 @@ class Bubblewrap:
 
     async def create(self, spec: SandboxSpec) -> Link:
         """See `contract.Backend.create`."""
-        _check_binds(spec.binds)
+        _check(spec)
         if not self._keeper.is_alive:
             await self._keeper.start()
         if (
@@ -179,8 +185,10 @@ def expected_limits(enforced: set[str]) -> dict[str, Enforcement]:
     }
 
 
-def _check_binds(binds: Mapping[str, str]) -> None:
-    for source, inside in binds.items():
+def _check(spec: SandboxSpec) -> None:
+    if spec.resources.network:
+        raise NotSupported("The embedded sandbox has no network yet.", fix="Leave Resources.network empty.")
+    for source, inside in spec.binds.items():
         if not os.path.isabs(source) or not os.path.exists(source):
             raise InvalidArgument(
                 f"{source} cannot be bound into a sandbox: no such absolute path.", path=source

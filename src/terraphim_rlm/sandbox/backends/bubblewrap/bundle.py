@@ -39,13 +39,20 @@ def guest_files(python: GuestPython) -> dict[str, bytes]:
         if not path.name.startswith(".")
     }
     digest = sha256(marshal.dumps((sorted(sources.items()), python.magic, INSIDE), 2)).hexdigest()
-    store = data_dir() / "cache" / f"guest-{digest[:40]}"
-    stored = _load(store)
-    if stored is not None:
-        return stored
-    files = compiled(sources, python)
-    _save(store, files)
+    store = _store(digest)
+    files = _load(store) if store else None
+    if files is None:
+        files = compiled(sources, python)
+        if store:
+            _save(store, files)
     return files
+
+
+def _store(digest: str) -> Path | None:
+    try:
+        return data_dir() / "cache" / f"guest-{digest[:40]}"
+    except RuntimeError:  # this user has no home and named no data folder
+        return None
 
 
 def compiled(sources: dict[str, bytes], python: GuestPython) -> dict[str, bytes]:

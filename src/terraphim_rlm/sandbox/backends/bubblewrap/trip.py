@@ -150,4 +150,5 @@ def main(fd: int, limits: str) -> None:
         host.send(marshal.dumps(_TRIPS[name](*arguments), 2))
 
 
-main(int(sys.argv[1]), sys.argv[2])
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
