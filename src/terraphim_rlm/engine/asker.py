@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import replace
 
-from terraphim_rlm.core.errors import BudgetExceeded, ModelError, PromptTooLong
+from terraphim_rlm.core.errors import BudgetExceeded, ModelError, PromptTooLong, TimeBudgetExceeded
 from terraphim_rlm.core.ledger import Account, Hold, Ledger
 from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
@@ -62,7 +62,7 @@ class Asker:
         try:
             hold, request = self._reserve(model, account, request)
         except BudgetExceeded:
-            if self._ledger.statistics().reserved_calls:
+            if self._ledger.in_flight:
                 return None
             raise
         with hold:
@@ -79,8 +79,10 @@ class Asker:
         while True:
             try:
                 return self._reserve(model, account, request)
+            except TimeBudgetExceeded:
+                raise
             except BudgetExceeded:
-                if self._ledger.statistics().reserved_calls == 0:
+                if self._ledger.in_flight == 0:
                     raise
                 self._settled.clear()
                 await self._settled.wait()

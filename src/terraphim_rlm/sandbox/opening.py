@@ -27,9 +27,9 @@ async def open_sandbox(
     """
     from terraphim_rlm.sandbox.selection import choose
 
-    async with await choose(backend, tuple(prefer)) as chosen:
-        async with Sandbox(chosen, SandboxSpec(resources=resources or Resources())) as box:
-            yield box
+    spec = SandboxSpec(resources=resources or Resources())
+    async with await choose(backend, tuple(prefer)) as chosen, Sandbox(chosen, spec) as box:
+        yield box
 
 
 class SandboxSync:
