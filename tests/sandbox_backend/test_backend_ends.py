@@ -21,7 +21,7 @@ from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.keeper import client
-from terraphim_rlm.sandbox.keeper.client import Keeper
+from terraphim_rlm.sandbox.keeper.client import Keeper, Launch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -187,6 +187,44 @@ async def test_a_new_keeper_removes_the_groups_of_dead_owners() -> None:
         assert foreign.exists(), "another pid namespace's group is not ours to judge"
     finally:
         foreign.rmdir()
+
+
+def plain(command: str) -> tuple[Launch, list[int]]:
+    """A program that is no bubblewrap and tells nobody about its child."""
+    reader, writer = os.pipe()
+    return Launch(["/bin/sh", "-c", command], {}, {0: reader, 1: writer, 2: writer}, 4), [reader, writer]
+
+
+async def test_what_never_tells_its_childs_pid_is_killed_all_the_same() -> None:
+    launch, fds = plain("sleep 60")
+    async with Keeper() as keeper:
+        kept = await keeper.launch(launch)
+        for fd in fds:
+            os.close(fd)
+        assert (await kept.kill()).signal == 9
+        assert keeper.statistics().running == 0
+
+
+async def test_a_child_that_outlives_its_bubblewrap_is_killed_before_the_end_is_told() -> None:
+    launch, fds = plain("sleep 61.25 & echo $!; exit 3")
+    async with Keeper() as keeper:
+        kept = await keeper.launch(launch)
+        os.close(fds[1])
+        end = await kept.ended()
+        with open(fds[0]) as told:
+            orphan = int(told.read())
+        assert end.exit_code == 3
+        assert not Path(f"/proc/{orphan}").exists()
+
+
+async def test_a_program_that_is_not_there_is_reported_in_the_owners_pipe() -> None:
+    reader, writer = os.pipe()
+    async with Keeper() as keeper:
+        kept = await keeper.launch(Launch(["/no/such"], {}, {0: reader, 1: writer, 2: writer}, 4))
+        os.close(writer)
+        assert (await kept.ended()).exit_code == 127
+    with open(reader) as said:
+        assert "keeper: FileNotFoundError" in said.read()
 
 
 async def test_a_keeper_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _MESSAGE = 1 << 18
 _FDS = 128
 _OPEN_FILES = 16_384
-_SETUP_SECONDS = 3.0  # bubblewrap tells its child's pid within milliseconds, or never
+_SETUP_SECONDS = 0.5  # bubblewrap tells its child's pid within milliseconds; then it is killed itself
 _LAST_SECONDS = 10.0  # at the owner's end: then what is still dying is left to the kernel
 
 

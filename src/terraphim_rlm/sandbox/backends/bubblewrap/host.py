@@ -100,11 +100,13 @@ def _copied(bwrap: str) -> str:
     digest = sha256(Path(bwrap).read_bytes()).hexdigest()[:32]
     home = _CACHE / f"bwrap-{digest}"
     target = home / package.name / "_bin" / "bwrap"
+    if not _CACHE.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        _CACHE.chmod(0o755)
+    if _CACHE.is_symlink() or _CACHE.stat().st_uid != 0 or _CACHE.stat().st_mode & 0o022:
+        raise BackendUnavailable(f"{_CACHE} is not root's alone.", fix=f"Remove {_CACHE}.")
     if target.exists():
         return str(target)
-    _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if os.lstat(_CACHE).st_uid != 0 or os.lstat(_CACHE).st_mode & 0o022:
-        raise BackendUnavailable(f"{_CACHE} is not root's alone.", fix=f"Remove {_CACHE}.")
     draft = _CACHE / f"draft-{os.getpid()}"
     (draft / package.name / "_bin").mkdir(mode=0o755, parents=True)
     shutil.copy(bwrap, draft / package.name / "_bin" / "bwrap")
