@@ -18,7 +18,6 @@ from terraphim_rlm.llm.failures import from_status
 from terraphim_rlm.llm.providers import Key, is_loopback
 
 ERROR_BYTES = 64 * 1024
-READ = 64 * 1024
 DRAIN = 0.25
 """Seconds in which the rest of a finished reply may still come, so that its connection can be used again."""
 
@@ -35,6 +34,9 @@ class Bounds:
     total: float = 600.0
     reply_bytes: int = 16 * 1024 * 1024
     line_bytes: int = 4 * 1024 * 1024
+
+
+DEFAULT_BOUNDS = Bounds()
 
 
 class Connection:
@@ -163,7 +165,7 @@ class Reply:
             ModelProtocol: the reply or a line is longer than the bounds.
             TimeoutError: a line took longer than the bounds (`Connection.post` translates it).
         """
-        pieces = self._response.aiter_bytes(READ)
+        pieces = self._response.aiter_bytes()
         pending, size, wait = b"", 0, self._bounds.first_byte
         while True:
             whole: list[bytes] = []

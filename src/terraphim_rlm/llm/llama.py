@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from terraphim_rlm.core.errors import Cancelled, ModelNotInstalled, ModelProtocol, PromptTooLong
+from terraphim_rlm.llm.openmp import ensure_openmp
 
 BATCH = 64
 """Tokens of prefill between two looks at the stop flag."""
@@ -106,6 +107,7 @@ class LlamaEngine:
         return chunks.result()
 
     def _load(self) -> None:
+        ensure_openmp()
         import xllamacpp
 
         began = time.monotonic()

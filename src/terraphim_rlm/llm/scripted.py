@@ -179,7 +179,7 @@ def _read_script(path: Path) -> tuple[list[Scripted], list[Rule]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        reply, match = _parse_line(line, f"{path}:{number}")
+        reply, match = parse_row(line, f"{path}:{number}")
         if match is None:
             replies.append(reply)
         else:
@@ -187,7 +187,8 @@ def _read_script(path: Path) -> tuple[list[Scripted], list[Rule]]:
     return replies, rules
 
 
-def _parse_line(line: str, where: str) -> tuple[ModelReply, re.Pattern[str] | None]:
+def parse_row(line: str, where: str) -> tuple[ModelReply, re.Pattern[str] | None]:
+    """A row `{"reply", "usage"?, "match"?}`; `where` names it in the error (`InvalidArgument`)."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -47,4 +47,5 @@ def believed(claim: Any, own: int, *, ceiling: int | None = None) -> int | None:
     if isinstance(claim, bool) or not isinstance(claim, int):
         return None
     most = max(own * ABSURD_FACTOR, ABSURD_FLOOR, ceiling or 0)
-    return claim if own // ABSURD_FACTOR <= claim <= most else None
+    least = max(own // ABSURD_FACTOR, min(own, 1))
+    return claim if least <= claim <= most else None

@@ -3,7 +3,9 @@
 Imports no pytest.
 """
 
+from terraphim_rlm.llm.manual import ManualModel
 from terraphim_rlm.llm.scripted import ScriptedModel
 from terraphim_rlm.testing.fake_openai import Fake, FakeOpenAI
+from terraphim_rlm.testing.oracle import OracleLimits, OracleModel
 
-__all__ = ["Fake", "FakeOpenAI", "ScriptedModel"]
+__all__ = ["Fake", "FakeOpenAI", "ManualModel", "OracleLimits", "OracleModel", "ScriptedModel"]
