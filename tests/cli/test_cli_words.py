@@ -76,3 +76,25 @@ def test_only_words_within_two_edits_are_suggested_the_nearest_first() -> None:
     assert near("run", known) == ["runs"]
     assert near("frobnicate", known) == []
     assert near("a" * 10_000, known) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.04, "0.0 s"),
+        (12.4, "12 s"),
+        (200, "3 min 20 s"),
+        (float("nan"), "? s"),
+        (float("inf"), "? s"),
+        (-1, "? s"),
+    ],
+)
+def test_durations_are_short_and_absurd_ones_are_not_believed(value: float, shown: str) -> None:
+    assert words.seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(80_000, "80,000"), (0.5, "0.5"), (100.0, "100"), (1e400, "inf")]
+)
+def test_numbers_are_shown_without_needless_digits(value: float, shown: str) -> None:
+    assert words.number(value) == shown

@@ -118,11 +118,13 @@ def _run(argv: list[str]) -> int:
 
 def _usage(error: typer.TyperException) -> RlmError:
     """Typer's complaint about a command line, as an error of ours."""
-    text = error.format_message().rstrip(".")
+    near = getattr(error, "possibilities", None)
+    text = (error.message if near else error.format_message()).rstrip(".")
     path = getattr(getattr(error, "ctx", None), "command_path", "trlm")
     missing = type(error).__name__ in _MISSING or error.message in _MISSING
     kind: type[RlmError] = MissingArgument if missing else InvalidArgument
-    return kind(f"{text[0].upper()}{text[1:]}.", fix=f"`{path} --help` shows what it takes.")
+    fix = f"Did you mean {' or '.join(sorted(near))}?" if near else f"`{path} --help` shows what it takes."
+    return kind(f"{text[:1].upper()}{text[1:]}.", fix=fix)
 
 
 def _named(argv: list[str]) -> str:

@@ -25,7 +25,7 @@ _MOST_SCHEMA = 1_000_000
 
 
 def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH..|-", help="Files, folders, globs; - is standard input.")],
     *,
     model: Model = None,
@@ -91,8 +91,9 @@ def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:
         try:
             return work.run()
         except RlmError as error:
-            if tree.run_id is not None:
+            if tree.run_id is not None and not isinstance(error, Cancelled):
                 error.details.setdefault("run", tree.run_id)
+                voice.note(f"What was done until then is kept: `trlm runs show {tree.run_id}`.")
             raise
 
 

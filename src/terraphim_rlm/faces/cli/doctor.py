@@ -33,7 +33,11 @@ _ERRORS: dict[str, type[RlmError]] = {
 
 
 def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Checks this installation: really starts a sandbox, reads the journal, looks for models and keys."""
+    """Checks this installation, by really using it.
+
+    Starts a sandbox and runs code in it, reads the whole journal, looks for models and keys. Asks no model
+    anything.
+    """
     with speaking("doctor", mode(as_json), debug) as voice:
         from terraphim_rlm.service import doctor as service
 

@@ -65,7 +65,10 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Runs code in a sandbox; ends with the code's exit code, or with --json with one of ours."""
+    """Runs code in a sandbox, and ends with its exit code.
+
+    With --json the exit code is one of ours: 0 for success, 8 for code that failed, 7 for a time-out, and so on.
+    """
     with speaking("exec", mode(as_json), debug) as voice:
         resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
         source, tongue = _code(file, code, language)

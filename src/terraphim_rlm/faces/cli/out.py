@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import select
 import sys
 import time
 import traceback
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import typer
 
@@ -141,11 +142,21 @@ def write_out(text: str) -> None:
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        _write_all(sys.stdout, data)
     except OSError as error:
         raise OutputLost(error) from error
+
+
+def _write_all(stream: TextIO, data: bytes) -> None:
+    """Writes everything, also where Python was told not to buffer, or the other end does not block."""
+    stream.flush()
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    rest = memoryview(data)
+    while rest:
+        written = raw.write(rest)
+        if written is None:
+            select.select([], [raw], [], 1.0)
+        rest = rest[written or 0 :]
 
 
 def complain(text: str) -> None:
@@ -158,9 +169,7 @@ def write_err(text: str) -> None:
     if sys.stderr is None:
         return
     with suppress(OSError, ValueError):
-        sys.stderr.flush()
-        sys.stderr.buffer.write(text.encode("utf-8", "backslashreplace"))
-        sys.stderr.buffer.flush()
+        _write_all(sys.stderr, text.encode("utf-8", "backslashreplace"))
 
 
 def drop_output() -> None:

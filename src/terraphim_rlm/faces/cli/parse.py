@@ -24,7 +24,7 @@ def parse(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Shows the commands in a model's reply, and what is not taken as one; runs nothing."""
+    """Shows the commands in a model's reply; runs nothing."""
     with speaking("parse", mode(as_json), debug) as voice:
         reply = files.text(file, _MOST)
         from terraphim_rlm.service import parse as service

@@ -68,7 +68,7 @@ def show(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Shows one run: its question, its tree of turns and cells, its answer and its cost."""
+    """Shows one run: its tree, its answer, its cost."""
     with speaking("runs show", mode(as_json), debug) as voice:
         from terraphim_rlm.service import runs
 

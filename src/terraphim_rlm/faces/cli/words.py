@@ -36,7 +36,7 @@ def one_line(text: str, most: int) -> str:
 
 def number(value: float) -> str:
     """`1,024`, or `1,024.5` where it is no whole number."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}".rstrip("0")
+    return f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
 def dollars(microdollars: int) -> str:
@@ -49,6 +49,8 @@ def dollars(microdollars: int) -> str:
 
 def seconds(value: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`."""
+    if not 0 <= value < 1e9:
+        return "? s"
     if value < 10:
         return f"{value:.1f} s"
     if value < 120:

@@ -1,0 +1,159 @@
+"""The real command on a real terminal with the real engine and sandbox: the live tree, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cli_kit import TRLM, trlm
+
+pytestmark = pytest.mark.sandbox
+ENDLESS = "import time\nprint('\\x1b]0;owned\\x07here')\nwhile True:\n    time.sleep(0.01)"
+
+
+class Terminal:
+    """A command whose standard streams are a terminal."""
+
+    def __init__(self, *arguments: str, data: Path, env: dict[str, str] | None = None) -> None:
+        self.master, slave = pty.openpty()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(data),
+            "TRLM_DATA": str(data),
+            "TERM": "xterm-256color",
+        }
+        self.child = subprocess.Popen(
+            [str(TRLM), *arguments],
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**environment, "COLUMNS": "100", "LINES": "30", **(env or {})},
+            preexec_fn=lambda: _control(slave),
+        )  # fmt: skip
+        os.close(slave)
+        self.said = b""
+
+    def until(self, pattern: bytes, timeout: float = 30.0) -> None:
+        """Reads on until `pattern` was said, or the end."""
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, self.said):
+            assert time.monotonic() < deadline, self.said
+            if not self._read():
+                break
+
+    def end(self, timeout: float = 30.0) -> int:
+        self.until(b"(?!)", timeout)
+        os.close(self.master)
+        return self.child.wait(timeout)
+
+    def press(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+    def _read(self) -> bool:
+        if not select.select([self.master], [], [], 0.2)[0]:
+            return True
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:  # the other end is closed
+            return False
+        self.said += data
+        return bool(data)
+
+
+def _control(slave: int) -> None:
+    """Makes the terminal the child's own, so that Ctrl-C reaches it as a signal."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+
+def script(folder: Path, *replies: str) -> str:
+    path = folder / "script.jsonl"
+    path.write_text("".join(json.dumps({"reply": reply}) + "\n" for reply in replies))
+    return f"scripted:{path}"
+
+
+def big(folder: Path) -> str:
+    path = folder / "input.txt"
+    path.write_text("some words\n" * 20_000)
+    return str(path)
+
+
+def test_a_terminal_shows_the_tree_and_then_the_answer(tmp_path: Path) -> None:
+    model = script(tmp_path, "```python\nprint(len(context))\n```", "FINAL(done)")
+    terminal = Terminal("ask", "How long?", big(tmp_path), "--model", model, data=tmp_path / "data")
+    assert terminal.end() == 0
+    text = terminal.said.decode()
+    assert "python 1  print(len(context))  ok" in text
+    assert "done\r\n" in text
+    assert re.search(r"cost \$0 · .* · \d", text)
+    assert "\x1b[?25h" in text[text.rindex("\x1b[?25l") :], "the cursor comes back"
+
+
+def test_ctrl_c_once_ends_cleanly_and_what_was_done_can_be_shown(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    terminal = Terminal(
+        "ask",
+        "How long?",
+        big(tmp_path),
+        "--model",
+        script(tmp_path, f"```python\n{ENDLESS}\n```"),
+        data=data,
+    )
+    terminal.until(rb"running code")
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    text = terminal.said.decode()
+    assert "\x1b]" not in text
+    kept = re.search(r"`trlm runs show (run-\w+)`", text)
+    assert kept is not None, text
+    shown = trlm("runs", "show", kept[1], data=data)
+    assert shown.returncode == 0
+    assert "cancelled" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert [
+        run["status"] for run in json.loads(trlm("runs", "list", "--json", data=data).stdout)["data"]["runs"]
+    ] == ["cancelled"]
+
+
+def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    terminal = Terminal(
+        "ask",
+        "How long?",
+        big(tmp_path),
+        "--model",
+        script(tmp_path, f"```python\n{ENDLESS}\n```"),
+        data=data,
+    )
+    terminal.until(rb"running code")
+    started = time.monotonic()
+    os.kill(terminal.child.pid, signal.SIGSTOP)
+    os.kill(terminal.child.pid, signal.SIGINT)
+    os.kill(terminal.child.pid, signal.SIGCONT)
+    os.kill(terminal.child.pid, signal.SIGINT)
+    assert terminal.end() == 130
+    assert time.monotonic() - started < 5
+
+
+def test_no_colour_means_none(tmp_path: Path) -> None:
+    model = script(tmp_path, "```python\nprint(len(context))\n```", "FINAL(done)")
+    terminal = Terminal(
+        "ask", "How long?", big(tmp_path), "--model", model, data=tmp_path / "data", env={"NO_COLOR": "1"}
+    )
+    assert terminal.end() == 0
+    assert not re.search(rb"\x1b\[[0-9;]*(3[0-9]|9[0-9])m", terminal.said)
+
+
+def test_output_of_a_sandbox_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    code = "print('\\x1b]0;owned\\x07\\x9b2Jtext')"
+    terminal = Terminal("exec", "-c", code, data=tmp_path / "data")
+    assert terminal.end() == 0
+    assert terminal.said == b"\\x1b]0;owned\\x07\\x9b2Jtext\r\n"
