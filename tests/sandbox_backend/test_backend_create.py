@@ -133,6 +133,9 @@ async def test_a_guest_that_breaks_is_reported_with_its_last_words() -> None:
 @pytest.mark.parametrize("resources", [Resources(memory_mb=1), Resources(pids=1)])
 async def test_a_sandbox_too_small_to_start_says_what_to_raise(resources: Resources) -> None:
     async with Bubblewrap() as backend:
+        await (await opened(backend)).destroy()
+        if resources.pids == 1 and "pids" not in backend.statistics().control_groups:
+            pytest.skip("without a control group the guest itself sets its limit of processes")
         with pytest.raises(SandboxStartFailed) as failed:
             await backend.create(SandboxSpec(resources, guest={"start.py": EVALUATE}))
     assert "Resources(" in failed.value.fix

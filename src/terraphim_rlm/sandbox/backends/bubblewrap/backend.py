@@ -15,10 +15,9 @@ from terraphim_rlm.core.errors import (
     BackendUnavailable,
     InvalidArgument,
     NotSupported,
-    SandboxLost,
     SandboxStartFailed,
 )
-from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities
+from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
 from terraphim_rlm.sandbox.contract import GuestEnd, SandboxSpec
@@ -27,6 +26,7 @@ from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, 
 NAME = "bubblewrap"
 _START_SECONDS = 20.0
 _OPEN_FILES = 1024
+_LEAST = Resources(memory_mb=32, pids=8)  # below it, whatever goes wrong at the start is for want of room
 _SAID = 4096  # bytes of what a sandbox that did not start had to say
 
 
@@ -46,11 +46,10 @@ class Link:
         return await self._kept.ended()
 
     async def destroy(self) -> None:
-        self.socket.close()
         try:
             await self._kept.kill()
-        except SandboxLost:
-            return  # the keeper is gone, and its sandboxes go with it
+        finally:
+            self.socket.close()
 
     def oom_kills(self) -> int:
         return self._kept.oom_kills()
@@ -259,7 +258,8 @@ async def _greeted(ours: socket.socket, kept: Kept, said: int, spec: SandboxSpec
     end = await kept.kill()
     text = _complaint(said)
     resources = spec.resources
-    if end.oom or "emoryError" in text or "Resource temporarily unavailable" in text:
+    tiny = resources.memory_mb < _LEAST.memory_mb or resources.pids < _LEAST.pids
+    if tiny or end.oom or "MemoryError" in text or "Resource temporarily unavailable" in text:
         raise SandboxStartFailed(
             f"The sandbox did not fit into {resources.memory_mb} MB of memory and {resources.pids} processes.",
             fix="Give it more with Resources(memory_mb=.., pids=..).",
