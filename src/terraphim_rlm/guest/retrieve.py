@@ -7,6 +7,7 @@ then only the best windows are cut into sentences and scored exactly.
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 import re
@@ -25,13 +26,11 @@ COMMON = 20_000
 """A concept in more windows than this cannot nominate a window, only add to one."""
 WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 
-_SUFFIXES = tuple(
-    (ending, len(ending))
-    for ending in (
-        "ements", "ement", "ingly", "ments", "edly", "ment", "ings", "ions", "ing", "ies", "ied",
-        "ion", "ers", "ors", "est", "ed", "es", "er", "or", "ly", "s", "e", "y",
-    )
-)  # fmt: skip
+_ENDINGS = (
+    ("ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "s"),
+    ("ement", "ment", "ion", "er", "or", "ly", "e", "y"),
+)
+"""Cut one after the other, at most one of each row: first the inflection, then what made the word."""
 _UNDOUBLE = frozenset("bdgmnpt")
 
 
@@ -43,12 +42,11 @@ def stem(word: str) -> str:
     word = word.lower()
     if len(word) < 4 or not word.isalpha():
         return word
-    for ending, size in _SUFFIXES:
-        if word.endswith(ending) and len(word) - size >= 3:
-            word = word[:-size]
-            break
-    if len(word) > 3 and word[-1] in "ey" and word[-2] != word[-1]:
-        word = word[:-1]
+    for row in _ENDINGS:
+        for ending in row:
+            if word.endswith(ending) and len(word) - len(ending) >= 3:
+                word = word[: -len(ending)]
+                break
     if len(word) > 3 and word[-1] == word[-2] and (word[-1] in _UNDOUBLE or len(word) > 5):
         word = word[:-1]
     return word
@@ -92,84 +90,67 @@ def search(context: Any, plan: Mapping[str, Any]) -> dict[str, Any]:
             question's own word and less for a word of like meaning.
 
     Returns:
-        `{"passages": [{"path", "start", "end", "line", "text", "score"}, ..], "rarity": [..], "size": n}`:
-        byte offsets, best first; `rarity` is the inverse document frequency of each concept, 0 when the
-        input holds it nowhere.
+        `{"passages": [{"path", "start", "end", "line", "text", "score"}, ..], "size": n}`: byte offsets, best
+        first. A sentence scores, for each concept, the weight of a form times how rare the form is here.
     """
-    concepts = [[(str(form), float(weight)) for form, weight in c["forms"]] for c in plan["concepts"]]
-    sources = [(path, raw) for path, raw in documents(context)]
-    masks, spread, windows = _scan(sources, concepts)
-    rarity = [math.log1p(windows / (count + 0.5)) if count else 0.0 for count in spread]
-    best = _best_windows(masks, rarity, 60 + 20 * int(plan["limit"]))
-    passages = _refine(sources, best, concepts, rarity)
-    return {
-        "passages": passages[: int(plan["limit"])],
-        "rarity": [round(value, 4) for value in rarity],
-        "size": sum(len(raw) for _, raw in sources),
-    }
+    concepts = [{str(form): float(weight) for form, weight in c["forms"]} for c in plan["concepts"]]
+    sources = list(documents(context))
+    limit = int(plan["limit"])
+    worths, best = _scan(sources, concepts, 40 + 6 * limit)
+    return {"passages": _refine(sources, best, worths)[:limit], "size": sum(len(raw) for _, raw in sources)}
 
 
 def _scan(
-    sources: list[tuple[str, Any]], concepts: list[list[tuple[str, float]]]
-) -> tuple[dict[tuple[int, int], int], list[int], int]:
-    """Which concepts each window may hold, in how many windows each may be, and how many windows there are."""
-    patterns = [[re.compile(re.escape(form.encode())) for form, _ in forms] for forms in concepts]
-    hits: list[list[tuple[int, int]]] = [[] for _ in concepts]
+    sources: list[tuple[str, Any]], concepts: list[dict[str, float]], limit: int
+) -> tuple[list[dict[str, float]], list[tuple[int, int]]]:
+    """What each form of each concept is worth, and the windows that may hold most."""
+    hits: dict[str, list[tuple[int, int]]] = {form: [] for forms in concepts for form in forms}
+    needles = {form: (form.encode(), re.compile(re.escape(form.encode()))) for form in hits}
     windows = 0
     for number, (_, raw) in enumerate(sources):
         windows += len(raw) // WINDOW + 1
         for offset, low in _blocks(raw):
-            for index, forms in enumerate(patterns):
-                seen = {(offset + m.start()) // WINDOW for form in forms for m in form.finditer(low)}
-                hits[index].extend((number, window) for window in seen)
-    masks: dict[tuple[int, int], int] = {}
-    for index in sorted(range(len(concepts)), key=lambda i: len(hits[i])):
-        bit, may_nominate = 1 << index, len(hits[index]) <= COMMON
-        for key in hits[index]:
-            if may_nominate or key in masks or (key[0], key[1] - 1) in masks:
-                masks[key] = masks.get(key, 0) | bit
-    return masks, [len(found) for found in hits], windows
+            for form, (needle, pattern) in needles.items():
+                if needle in low:
+                    seen = {(offset + m.start()) // WINDOW for m in pattern.finditer(low)}
+                    hits[form].extend((number, window) for window in seen)
+    rare = {form: math.log1p(windows / (len(found) + 0.5)) for form, found in hits.items() if found}
+    worths = [
+        {form: weight * rare[form] for form, weight in forms.items() if form in rare} for forms in concepts
+    ]
+    total: dict[tuple[int, int], float] = {}
+    for worth in sorted(worths, key=lambda worth: sum(len(hits[form]) for form in worth)):
+        best: dict[tuple[int, int], float] = {}
+        for form, value in worth.items():
+            for number, window in hits[form]:
+                for key in ((number, window), (number, window - 1)):
+                    best[key] = max(best.get(key, 0.0), value)
+        nominates = len(best) <= 2 * COMMON
+        for key, value in best.items():
+            if nominates or key in total:
+                total[key] = total.get(key, 0.0) + value
+    return worths, heapq.nsmallest(limit, total, key=lambda key: (-total[key], key))
 
 
 def _blocks(raw: Any) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    while start < len(raw):
+    for start in range(0, len(raw), BLOCK):
         yield start, bytes(raw[start : start + BLOCK + 64]).lower()
-        start += BLOCK
-
-
-def _best_windows(
-    masks: dict[tuple[int, int], int], rarity: list[float], limit: int
-) -> list[tuple[int, int]]:
-    worth: dict[int, float] = {}
-    ranked = []
-    for key, own in masks.items():
-        mask = own | masks.get((key[0], key[1] + 1), 0)
-        if mask not in worth:
-            worth[mask] = sum(value for index, value in enumerate(rarity) if mask >> index & 1)
-        ranked.append((-worth[mask], key))
-    ranked.sort()
-    return [key for _, key in ranked[:limit]]
 
 
 def _refine(
-    sources: list[tuple[str, Any]],
-    windows: list[tuple[int, int]],
-    concepts: list[list[tuple[str, float]]],
-    rarity: list[float],
+    sources: list[tuple[str, Any]], windows: list[tuple[int, int]], worths: list[dict[str, float]]
 ) -> list[dict[str, Any]]:
     units: dict[tuple[int, int], tuple[int, float]] = {}
     for number, window in windows:
-        raw = sources[number][1]
-        centre = window * WINDOW
+        raw, centre = sources[number][1], window * WINDOW
         begin, finish = max(0, centre - REGION), min(len(raw), centre + 2 * WINDOW + REGION)
         region = bytes(raw[begin:finish])
         before = 0.0
         for start, end in sentences(region):
-            held = stems(region[start:end])
-            score = _score(held, concepts, rarity) / (1 + max(0, end - start - 250) / 1000)
-            inside = begin + start <= centre + 2 * WINDOW and begin + end >= centre
-            if inside and score:
+            if begin + start > centre + 2 * WINDOW or begin + end < centre:
+                continue
+            score = _score(stems(region[start:end]), worths) / (1 + max(0, end - start - 250) / 1000)
+            if score:
                 key = (number, begin + start)
                 units[key] = max(units.get(key, (0, 0.0)), (begin + end, score + 0.15 * min(before, score)))
             before = score
@@ -177,11 +158,8 @@ def _refine(
     return _without_overlap(sources, ranked)
 
 
-def _score(held: set[str], concepts: list[list[tuple[str, float]]], rarity: list[float]) -> float:
-    total = 0.0
-    for forms, value in zip(concepts, rarity):
-        total += value * max((weight for form, weight in forms if form in held), default=0.0)
-    return total
+def _score(held: set[str], worths: list[dict[str, float]]) -> float:
+    return sum(max((value for form, value in worth.items() if form in held), default=0.0) for worth in worths)
 
 
 def _without_overlap(

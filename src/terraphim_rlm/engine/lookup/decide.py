@@ -25,7 +25,7 @@ from terraphim_rlm.guest.retrieve import stems
 from terraphim_rlm.llm.client import ModelReply, ModelRequest
 
 Steps = Generator[Sequence[ModelRequest], Sequence[ModelReply | None], "LookupResult"]
-RERANK = 6
+RERANK = 8
 """Sentences that the model reads when the question's words do not settle it."""
 _BLOCK = 1 << 20
 
@@ -67,7 +67,7 @@ def decide(plan: Plan, findings: Any, read: ReadSpan, thresholds: Thresholds = T
         return (yield from _answer(plan, best, "verified" if sure else "unverified", reason, read))
     if any(c.anchor for c in plan.concepts):
         return not_found("No sentence says this of the names, numbers or identifiers in the question.")
-    close = sorted((c for c in able if c.paraphrase(thresholds)), key=lambda c: -c.breadth)[:RERANK]
+    close = [c for c in able if c.paraphrase(thresholds)][:RERANK]
     if not close:
         return not_found("No sentence comes close enough to the question.")
     return (yield from _paraphrase(plan, close, read, thresholds))

@@ -33,11 +33,11 @@ class Thresholds:
 
     missing: float = 0.2
     """Most of the needed concepts that a literal sentence may lack, as a share of them, rounded down."""
-    breadth: float = 0.4
+    breadth: float = 0.1
     """Least share of all concepts that a paraphrase must support, and never fewer than two."""
     worth: float = 0.6
     """Least breadth plus lead that lets a paraphrase through."""
-    alone: float = 0.7
+    alone: float = 0.5
     """Least breadth that does so when the model cannot say how likely the question is."""
 
 
@@ -70,8 +70,8 @@ class Candidate:
 
     @property
     def breadth(self) -> float:
-        """Share of all concepts, hints too, that are there in any way."""
-        return sum(value > 0 for value in self.support) / len(self.support)
+        """Support of all concepts, hints too, as a share of the most there could be."""
+        return sum(self.support) / len(self.support)
 
     def literal(self, thresholds: Thresholds) -> bool:
         """Says what is asked, for the most part in the question's own words."""

@@ -8,6 +8,7 @@ host's own copy of the input.
 
 from __future__ import annotations
 
+import math
 import re
 
 from terraphim_rlm.llm.client import Message, ModelReply, ModelRequest
@@ -51,7 +52,7 @@ def likelihood(question: str, sentence: str) -> ModelRequest:
     The client puts the sum of the tokens' natural log-probabilities into `details["logprob"]`.
     """
     asked = " " + _line(question, 300)
-    prompt = _LIKELY.format(sentence=_line(sentence, MAX_SENTENCE))
+    prompt = _LIKELY.format(sentence=_line(sentence, 160))
     return ModelRequest(
         (Message("user", prompt),),
         max_tokens=len(asked) + 1,
@@ -64,7 +65,8 @@ def likelihood(question: str, sentence: str) -> ModelRequest:
 def read_likelihood(reply: ModelReply) -> float | None:
     """The log-probability that the client reported, or None when it cannot report any."""
     value = reply.details.get("logprob")
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if usable else None
 
 
 def extraction(question: str, sentence: str) -> ModelRequest:

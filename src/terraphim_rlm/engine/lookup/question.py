@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from terraphim_rlm.core.errors import InvalidArgument
-from terraphim_rlm.engine.lookup.words import ASKING, IRREGULAR, LIGHT, LIKE, STOP
+from terraphim_rlm.engine.lookup.words import ASKING, IRREGULAR, LIGHT, STOP, like
 from terraphim_rlm.guest.retrieve import stem
 
 Want = Literal["number", "time", "name", "place", "any"]
 MAX_QUESTION = 2000
 """Characters; a longer text is not a question but an input."""
 MAX_CONCEPTS = 16
-LIKENESS = 0.6
-"""Weight of a word of like meaning beside the question's own word (1)."""
+LIKENESS = 1.6
+"""Times the cosine of two words is the weight of the one for the other; at most 0.9, the own word having 1."""
 
 _TOKEN = re.compile(r"[^\W_][\w]*(?:[.\-'\u2019/]\w+)*|--?\w[\w-]*|_\w+")
 _PART = re.compile(r"[^\W_]+(?:_\w+)?|_\w+")
@@ -143,27 +142,8 @@ def _concept(part: str, token: str, *, first: bool, before: str, likeness: bool)
     for form in IRREGULAR.get(word, ()):
         own.setdefault(stem(form), 1.0)
     if likeness and not anchor:
-        for other in _like(word):
-            for form in (other, *IRREGULAR.get(other, ())):
-                own.setdefault(stem(form), LIKENESS)
+        for form in tuple(own):
+            for other, cosine in like(form):
+                own[other] = max(own.get(other, 0.0), round(min(LIKENESS * cosine, 0.9), 2))
     hint = before in ("what", "which") or word in _HEADS or word in LIGHT
     return Concept(stem(word), tuple(own.items()), anchor, hint and not anchor)
-
-
-def _like(word: str) -> Sequence[str]:
-    """Words of like meaning, found by the word, its base form or its stem."""
-    found: dict[str, None] = {}
-    for base in (word, *IRREGULAR.get(word, ())):
-        found.update(dict.fromkeys(LIKE.get(base, ())))
-    found.update(dict.fromkeys(_BY_STEM.get(stem(word), ())))
-    return tuple(found)
-
-
-def _stem_index() -> dict[str, tuple[str, ...]]:
-    index: dict[str, dict[str, None]] = {}
-    for word, others in LIKE.items():
-        index.setdefault(stem(word), {}).update(dict.fromkeys(others))
-    return {key: tuple(others) for key, others in index.items()}
-
-
-_BY_STEM = _stem_index()
