@@ -112,14 +112,17 @@ MAY_START = (
 
 
 def starts(source: str) -> list[str]:
-    """The names in `source` that start a process, however they were imported."""
+    """The names in `source` that start a process, however they were imported; types of parameters aside."""
+    tree = ast.parse(source)
+    types = [getattr(node, field, None) for node in ast.walk(tree) for field in ("annotation", "returns")]
+    only_named = {inner for each in types if each is not None for inner in ast.walk(each)}
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in STARTERS:
             found += [
                 f"{node.module}.{each.name}" for each in node.names if each.name in STARTERS[node.module]
             ]
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node not in only_named:
             module, name = node.value.id, node.attr
             spawns = module in ("os", "posix") and name.startswith(("exec", "spawn"))
             if spawns or name in STARTERS.get(module, ()):
