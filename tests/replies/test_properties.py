@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from terraphim_rlm.engine.replies import REASONS, Code, Final, FinalVar, ParsedReply, parse
+from terraphim_rlm.engine.replies import REASONS, Code, Final, FinalVar, ParsedReply, arguments, parse
 from terraphim_rlm.engine.replies.parser import MAX_COMMANDS, MAX_DROPPED
+from terraphim_rlm.engine.replies.text import Lines
 from terraphim_rlm.service.parse import parsed_to_json
 
 _PIECES = [
@@ -109,6 +111,35 @@ def test_the_time_of_a_parse_grows_with_the_reply_and_no_faster(unit: str) -> No
 @pytest.mark.parametrize("unit", ["`", "(", "<tool_call>\n", "FINAL(\n", "```python\nx\n```\n"])
 def test_a_megabyte_of_anything_gives_a_bounded_reply(unit: str) -> None:
     _check(unit * (1_000_000 // len(unit)))
+
+
+def test_arguments_that_never_close_are_looked_through_a_few_times_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    closing = arguments.closing
+
+    def counted(lines: Lines, opened: int, stop: int, *, quotes: bool) -> int:
+        looks.append(opened)
+        return closing(lines, opened, stop, quotes=quotes)
+
+    monkeypatch.setattr(arguments, "closing", counted)
+    parsed = parse("FINAL(\n" * 20_000)
+    assert parsed.commands == ()
+    assert 1 <= len(looks) <= 8
+
+
+def test_many_looks_at_one_long_line_cost_one_search() -> None:
+    class Counting(str):
+        searches = 0
+
+        def find(self, *args: Any) -> int:
+            Counting.searches += 1
+            return super().find(*args)
+
+    lines = Lines(Counting("x" * 1_000 + "\n"))
+    assert {lines.at(position).end for position in range(1_000)} == {1_000}
+    assert Counting.searches == 1
 
 
 def test_more_commands_than_the_bound_are_left_out_and_said() -> None:

@@ -30,7 +30,7 @@ def closing(lines: Lines, opened: int, stop: int, *, quotes: bool) -> int:
     """Offset of the parenthesis that closes the one at `opened`; -1 when none does before `stop`.
 
     With `quotes`, parentheses inside quoted text do not count. A quotation mark opens only where the same
-    mark follows on its line, and an apostrophe only where no letter stands before it: `it's` opens nothing.
+    mark follows on its line, so that `it's` alone opens nothing.
     """
     text, depth, position = lines.text, 0, opened
     missing: set[str] = set()
@@ -50,7 +50,7 @@ def closing(lines: Lines, opened: int, stop: int, *, quotes: bool) -> int:
 def _after_string(lines: Lines, start: int, mark: str, stop: int, missing: set[str]) -> int:
     """Offset after the string that opens at `start`, or after `mark` when it opens none."""
     text, after = lines.text, start + len(mark)
-    if mark in missing or (mark == "'" and start and text[start - 1].isalnum()):
+    if mark in missing:
         return after
     end = stop if len(mark) == 3 else min(lines.at(start).end, stop)
     if found := _STRING_END[mark].match(text, after, end):
