@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class Terminal:
             [str(TRLM), *arguments],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env={**environment, "COLUMNS": "100", "LINES": "30", **(env or {})},
-            preexec_fn=lambda: _control(slave),
+            preexec_fn=lambda: _control(slave),  # noqa: PLW1509 - no other thread runs
         )  # fmt: skip
         os.close(slave)
         self.said = b""
@@ -123,24 +125,60 @@ def test_ctrl_c_once_ends_cleanly_and_what_was_done_can_be_shown(tmp_path: Path)
     ] == ["cancelled"]
 
 
-def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
+STUBBORN = """
+import asyncio
+from terraphim_rlm.core.errors import Cancelled
+from terraphim_rlm.faces.cli.interrupt import Work
+async def stubborn():
+    while True:
+        try:
+            print("working", flush=True)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("stopping", flush=True)
+            await asyncio.sleep(0)
+Work(stubborn, lambda: Cancelled("Stopped.")).run()
+"""
+
+
+def test_ctrl_c_twice_leaves_at_once_however_long_the_clean_up_takes() -> None:
+    child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"working\n"
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == b"stopping\n"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=10)[1] == b""
+    assert child.returncode == 130
+
+
+def test_a_command_that_dies_leaves_no_process_and_an_interrupted_run(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    terminal = Terminal(
-        "ask",
-        "How long?",
-        big(tmp_path),
-        "--model",
-        script(tmp_path, f"```python\n{ENDLESS}\n```"),
-        data=data,
-    )
+    model = script(tmp_path, f"```python\n{ENDLESS}\n```")
+    terminal = Terminal("ask", "How long?", big(tmp_path), "--model", model, data=data)
     terminal.until(rb"running code")
-    started = time.monotonic()
-    os.kill(terminal.child.pid, signal.SIGSTOP)
-    os.kill(terminal.child.pid, signal.SIGINT)
-    os.kill(terminal.child.pid, signal.SIGCONT)
-    os.kill(terminal.child.pid, signal.SIGINT)
-    assert terminal.end() == 130
-    assert time.monotonic() - started < 5
+    below = _below(terminal.child.pid)
+    assert below
+    terminal.child.kill()
+    terminal.end()
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in below if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.02)
+    (run,) = json.loads(trlm("runs", "list", "--json", data=data).stdout)["data"]["runs"]
+    assert run["status"] == "interrupted"
+
+
+def _below(ancestor: int) -> set[int]:
+    """The process ids of all descendants."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while more := {pid for pid, parent in parents.items() if parent in found | {ancestor}} - found:
+        found |= more
+    return found
 
 
 def test_no_colour_means_none(tmp_path: Path) -> None:

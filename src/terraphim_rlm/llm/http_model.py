@@ -45,6 +45,11 @@ class HttpModel(ABC):
     def info(self) -> ModelInfo:
         return self._info
 
+    @property
+    def base_url(self) -> str:
+        """Where its requests go."""
+        return self._connection.base_url
+
     def statistics(self) -> ClientStatistics:
         return ClientStatistics(self._calls, self._attempts, self._window.statistics())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import platform
@@ -12,8 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from terraphim_rlm.core.errors import RlmError
+from terraphim_rlm.core.errors import ModelNotInstalled, RlmError
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.core.values import SCHEMA_VERSION, Check, to_json
 
@@ -23,6 +25,7 @@ _BUILT = 1_793_000_000.0
 _LITTLE_SPACE = 200_000_000
 _SKEW = 120.0
 _PATIENCE = 60.0
+_CONNECT = 2.0
 
 
 def healthy(checks: list[Check]) -> bool:
@@ -178,11 +181,77 @@ async def _weights() -> list[Check]:
     return checks
 
 
+async def _keys() -> list[Check]:
+    """Where each provider's key comes from; never the key."""
+    from terraphim_rlm.llm.providers import PROVIDERS, key_for
+
+    checks = []
+    for provider in PROVIDERS.values():
+        name = provider.key_env
+        if name is None:
+            continue
+        if not os.environ.get(name, "").strip():
+            checks.append(
+                Check(f"key.{provider.name}", "ok", f"{name} is not set; only {provider.name}/.. reads it")
+            )
+            continue
+        try:
+            key_for(provider, provider.base_url)
+        except RlmError as error:
+            checks.append(Check(f"key.{provider.name}", "warn", error.message, f"Set {name} anew."))
+        else:
+            checks.append(Check(f"key.{provider.name}", "ok", f"from {name} in the environment"))
+    return checks
+
+
+async def _model() -> list[Check]:
+    """The model that is used when none is named: it opens, and its server answers if that is on this machine."""
+    from terraphim_rlm.llm.providers import is_loopback
+    from terraphim_rlm.llm.select import open_model
+
+    try:
+        model = open_model()
+    except ModelNotInstalled as error:
+        return [Check("model", "warn", error.message, error.fix)]
+    try:
+        name, url = model.info.name, getattr(model, "base_url", None)
+    finally:
+        await model.aclose()
+    if url is None:
+        return [Check("model", "ok", f"{name}, in this process")]
+    if not is_loopback(url):
+        return [Check("model", "ok", f"{name} at {url}; not called, `trlm models test {name}` does")]
+    if await _answers(url):
+        return [Check("model", "ok", f"{name}; a server answers at {url}")]
+    return [
+        Check(
+            "model", "fail", f"{name}: nothing answers at {url}", "Start its server, or name another model."
+        )
+    ]
+
+
+async def _answers(url: str) -> bool:
+    """Whether something listens there."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(_CONNECT):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
 _LOOKS: tuple[tuple[str, Callable[[], Awaitable[list[Check]]]], ...] = (
     ("python", _python),
     ("clock", _clock),
     ("store", _store),
     ("weights", _weights),
+    ("keys", _keys),
+    ("model", _model),
     ("bubblewrap", _backend),
     ("execution", _execution),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from terraphim_rlm.core.errors import (
     BudgetExceeded,
     CostBudgetExceeded,
@@ -43,13 +46,28 @@ def shortfall(answer: Answer) -> RlmError | None:
 
 def as_text(answer: Answer, *, free: bool) -> str:
     """The answer, its evidence as `path:line`, its confidence and its cost."""
-    parts = [clean(answer.text) or "(no answer)"]
-    parts += [_evidence(each) for each in answer.evidence[:_SHOWN]]
-    if (more := len(answer.evidence) - _SHOWN) > 0:
-        parts.append(f"  and {more:,} more; --json shows all")
+    parts = [clean(answer.text) or "(no answer)", *evidence_lines(answer.evidence)]
     parts.append(_confidence(answer))
     parts.append(f"cost {' · '.join([*spent(answer.usage, free=free), seconds(answer.seconds)])}")
     return "\n".join(parts)
+
+
+def evidence_lines(found: Sequence[Evidence]) -> list[str]:
+    """Each piece as `path:line` with its quote; the first twenty."""
+    lines = [_evidence(each) for each in found[:_SHOWN]]
+    if (more := len(found) - _SHOWN) > 0:
+        lines.append(f"  and {more:,} more; --json shows all")
+    return lines
+
+
+def evidence_of(data: Mapping[str, Any]) -> list[Evidence]:
+    """The evidence in an `answer` event; what is malformed is left out."""
+    found = data.get("evidence")
+    return [
+        Evidence(str(each["path"]), 0, 0, each["line"], str(each["quote"]), each.get("verified") is True)
+        for each in (found if isinstance(found, list) else [])
+        if isinstance(each, dict) and isinstance(each.get("line"), int) and {"path", "quote"} <= each.keys()
+    ]
 
 
 def _evidence(found: Evidence) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from terraphim_rlm.faces.cli import files
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.words import clean, one_line
 
-if TYPE_CHECKING:
-    from terraphim_rlm.engine.replies import ParsedReply
-
-_MOST = 5_000_000
 _SHOWN = ("language", "name", "text", "prompt", "repairs")
 
 
@@ -26,32 +21,30 @@ def parse(
 ) -> None:
     """Shows the commands in a model's reply; runs nothing."""
     with speaking("parse", mode(as_json), debug) as voice:
-        reply = files.text(file, _MOST)
-        from terraphim_rlm.service import parse as service
+        from terraphim_rlm.service.parse import parse_file
 
-        found = service.parse(reply)
-        voice.give(service.parsed_to_json(found), _as_text(found))
+        found = parse_file(file)
+        voice.give(found, _as_text(found))
 
 
-def _as_text(found: ParsedReply) -> str:
-    from terraphim_rlm.core.values import to_json
-
+def _as_text(found: Mapping[str, Any]) -> str:
     lines = []
-    for number, command in enumerate(found.commands, 1):
-        fields = to_json(command)
-        lines.append(
-            f"{number}. {command.kind}  {_about(fields)}  (characters {command.start} to {command.end})"
-        )
-        body = fields.get("code") or fields.get("command")
+    for number, command in enumerate(found["commands"], 1):
+        lines.append(f"{number}. {command['kind']}  {_about(command)}  {_span(command)}")
+        body = command.get("code") or command.get("command")
         if body:
             lines += [f"     {line}" for line in clean(body).splitlines()]
     lines += ["no command"] if not lines else []
-    for each in found.dropped:
-        detail = f" {one_line(each.detail, 40)}" if each.detail else ""
-        lines.append(f"dropped: {each.reason}{detail}  (characters {each.start} to {each.end})")
-    if found.notice:
-        lines.append(f"the model is told: {clean(found.notice)}")
+    for each in found["dropped"]:
+        detail = f" {one_line(each['detail'], 40)}" if each["detail"] else ""
+        lines.append(f"dropped: {each['reason']}{detail}  {_span(each)}")
+    if found["notice"]:
+        lines.append(f"the model is told: {clean(found['notice'])}")
     return "\n".join(lines)
+
+
+def _span(item: Mapping[str, Any]) -> str:
+    return f"(characters {item['start']} to {item['end']})"
 
 
 def _about(fields: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from terraphim_rlm.core.events import EVENT_TYPES, Event
+from terraphim_rlm.faces.cli.answers import evidence_lines, evidence_of
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.tree import RunTree
@@ -78,14 +79,17 @@ def show(
 
 def _as_text(detail: RunDetail) -> str:
     run, tree = detail.summary, RunTree()
+    evidence: list[str] = []
     for event in sorted(_events(detail.nodes), key=lambda each: each.seq):
         tree(event)
+        if event.type == "answer" and event.parent is None:
+            evidence = evidence_lines(evidence_of(event.data))
     lines = [
         f"{run.id}  {run.status}  {_when(run.started)}  {one_line(run.model, 80)}",
         *(f"{'  ' * line.indent}{line.text}" for line in tree.lines()),
     ]
     if run.answer is not None:
-        lines += ["", clean(run.answer)]
+        lines += ["", clean(run.answer), *evidence]
     if run.confidence:
         lines.append(f"{run.confidence.replace('_', ' ')}{'; partial' if run.partial else ''}")
     if run.error:
