@@ -37,6 +37,7 @@ def test_an_extraction_must_stand_in_the_sentence() -> None:
     assert leaves.read_extraction(ModelReply(" 21:40\n"), sentence) == "21:40"
     assert leaves.read_extraction(ModelReply(" 1:40"), sentence) is None
     assert leaves.read_extraction(ModelReply(" noon"), sentence) is None
+    assert leaves.read_extraction(ModelReply(" 60s)."), "It waits (by default 60s).") == "60s"
 
 
 @pytest.mark.parametrize("value", [None, "x", True, [], float("nan")])

@@ -27,6 +27,7 @@ def test_words_without_a_topic_are_left_out() -> None:
         ("What did Orla Venn buy?", {"orla", "ven"}),
         ("What does read_text return?", {"read_text"}),
         ("What changed in 3.11?", {"3", "11"}),
+        ("What does os.walk yield?", {"os", "walk"}),
         ("How does HTTPServer bind?", {"httpserv"}),
         ("What is a lighthouse?", set()),
     ],

@@ -25,7 +25,7 @@ from terraphim_rlm.guest.retrieve import stems
 from terraphim_rlm.llm.client import ModelReply, ModelRequest
 
 Steps = Generator[Sequence[ModelRequest], Sequence[ModelReply | None], "LookupResult"]
-RERANK = 8
+RERANK = 6
 """Sentences that the model reads when the question's words do not settle it."""
 _BLOCK = 1 << 20
 
@@ -100,7 +100,7 @@ def _answer(plan: Plan, best: Candidate, confidence: Confidence, reason: str, re
     (reply,) = yield [leaves.extraction(plan.question, best.text)]
     value = leaves.read_extraction(reply, best.text) if reply else None
     if value is None or not _says_more(plan, value):
-        value = best.text
+        value, confidence = best.text, "unverified"  # the model saw no answer in it
     evidence = vouch(best, read)
     if not evidence.verified:
         return not_found("The quote could not be read again at its place.")

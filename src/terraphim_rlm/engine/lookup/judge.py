@@ -35,7 +35,7 @@ class Thresholds:
     """Most of the needed concepts that a literal sentence may lack, as a share of them, rounded down."""
     breadth: float = 0.1
     """Least share of all concepts that a paraphrase must support, and never fewer than two."""
-    worth: float = 0.6
+    worth: float = 0.4
     """Least breadth plus lead that lets a paraphrase through."""
     alone: float = 0.5
     """Least breadth that does so when the model cannot say how likely the question is."""

@@ -65,8 +65,9 @@ def likelihood(question: str, sentence: str) -> ModelRequest:
 def read_likelihood(reply: ModelReply) -> float | None:
     """The log-probability that the client reported, or None when it cannot report any."""
     value = reply.details.get("logprob")
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
 
 
 def extraction(question: str, sentence: str) -> ModelRequest:
@@ -94,7 +95,8 @@ def _span_grammar(words: list[str]) -> str:
 
 def read_extraction(reply: ModelReply, sentence: str) -> str | None:
     """The extracted words, or None when they do not stand in the sentence (the grammar was not kept)."""
-    words = reply.text.strip().strip(".,;:!?").split()
+    text = reply.text.strip().strip(".,;:!?")
+    words = (text if "(" in text else text.rstrip(")")).split()
     plain = " ".join(sentence.split())
     value = " ".join(words[:MAX_WORDS])
     if not value or not re.search(rf"(?<!\w){re.escape(value)}", plain):

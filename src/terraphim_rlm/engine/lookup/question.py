@@ -136,7 +136,7 @@ def _concept(part: str, token: str, *, first: bool, before: str, likeness: bool)
         return None
     if len(word) < 2 and not word.isdigit() and not named:
         return None
-    odd = any(c.isdigit() for c in token) or "_" in token or part[1:] != part[1:].lower()
+    odd = any(c.isdigit() or c in "._/" for c in token) or part[1:] != part[1:].lower()
     anchor = odd or named
     own = {stem(word): 1.0}
     for form in IRREGULAR.get(word, ()):
