@@ -36,6 +36,7 @@ def test_help_imports_nothing_that_only_work_needs() -> None:
     heavy = {
         "rich",
         "asyncio",
+        "pydantic",
         "anyio",
         "httpx2",
         "sqlite3",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -47,10 +48,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(name="trlm", cls=Commands, **_STYLE)
-
-
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
@@ -59,25 +56,48 @@ def root(
     """Answers about inputs of any size: a language model writes code that runs in a sandbox."""
 
 
-def _group(name: str, text: str, commands: dict[str, Any]) -> None:
-    group = typer.Typer(cls=Commands, help=text, **_STYLE)
-    for word, function in commands.items():
-        group.command(word)(function)
-    app.add_typer(group, name=name)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "ask": ask.ask,
+    "exec": execute.execute,
+    "parse": parse.parse,
+    "doctor": doctor.doctor,
+}
+_HIDDEN: dict[str, Callable[..., None]] = {"run": execute.execute}
+_GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "runs": ("Past runs, read from the journal.", {"list": runs.list_runs, "show": runs.show}),
+    "models": (
+        "The built-in models, and a test of any model.",
+        {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
+    ),
+    "bench": ("Measures this installation.", {"engine": bench.engine, "tasks": bench.tasks}),
+}
 
 
-app.command("ask")(ask.ask)
-app.command("exec")(execute.execute)
-app.command("run", hidden=True)(execute.execute)
-app.command("parse")(parse.parse)
-_group("runs", "Past runs, read from the journal.", {"list": runs.list_runs, "show": runs.show})
-_group(
-    "models",
-    "The built-in models, and a test of any model.",
-    {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
-)
-app.command("doctor")(doctor.doctor)
-_group("bench", "Measures this installation.", {"engine": bench.engine, "tasks": bench.tasks})
+def build(argv: Sequence[str]) -> typer.Typer:
+    """The tree of commands, as far as `argv` can reach it.
+
+    A group has its own options (help, and at the root shell completion) only where the command line does not go on
+    to one of its commands: Typer reads options that are not given, too, and that takes it 0.1 s of pydantic.
+    """
+    completing = "_TRLM_COMPLETE" in os.environ
+    own = completing or _stops(argv[:1])
+    app = typer.Typer(name="trlm", cls=Commands, add_completion=own, add_help_option=own, **_STYLE)
+    app.callback()(root)
+    for hidden, commands in ((False, _COMMANDS), (True, _HIDDEN)):
+        for name, function in commands.items():
+            app.command(name, hidden=hidden)(function)
+    own = completing or _stops(argv[1:2])
+    for name, (text, commands) in _GROUPS.items():
+        group = typer.Typer(cls=Commands, help=text, add_help_option=own, **_STYLE)
+        for word, function in commands.items():
+            group.command(word)(function)
+        app.add_typer(group, name=name)
+    return app
+
+
+def _stops(word: Sequence[str]) -> bool:
+    """Whether this word, or its absence, leads to no further command."""
+    return not word or word[0].startswith("-")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -96,7 +116,7 @@ def run(argv: Sequence[str]) -> int:
 def _run(argv: list[str]) -> int:
     voice = Voice(_named(argv), _mode(argv), "--debug" in argv)
     try:
-        code = app(args=argv, prog_name="trlm", standalone_mode=False)
+        code = build(argv)(args=argv, prog_name="trlm", standalone_mode=False)
         sys.stdout.flush() if sys.stdout else None
     except typer.Exit as done:
         return done.exit_code
@@ -130,9 +150,7 @@ def _usage(error: typer.TyperException) -> RlmError:
 def _named(argv: list[str]) -> str:
     """The command's words, as far as they are known."""
     words = [word for word in argv[:2] if not word.startswith("-")]
-    group = app.registered_groups
-    deep = bool(words) and words[0] in {each.name for each in group}
-    return " ".join(words[: 2 if deep else 1])
+    return " ".join(words[: 2 if words and words[0] in _GROUPS else 1])
 
 
 def _mode(argv: list[str]) -> Mode:
