@@ -20,8 +20,8 @@ from .test_gbnf import BAD, GOOD
 
 pytestmark = pytest.mark.anyio
 CAPITAL = "What is the capital of France?"
-FOLDER = os.environ.get("TRLM_TEST_WEIGHTS") or str(Path.home() / ".local/share/terraphim-rlm/models")
-WEIGHTS = Path(FOLDER) / "smollm2" / weights.KNOWN["smollm2"].file_name
+FOLDER = Path(os.environ.get("TRLM_TEST_WEIGHTS") or weights.models_dir())
+WEIGHTS = FOLDER / "smollm2" / weights.KNOWN["smollm2"].file_name
 real = pytest.mark.skipif(not WEIGHTS.exists(), reason=f"no weights in {WEIGHTS.parent}")
 
 

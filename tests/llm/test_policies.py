@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terraphim_rlm.core.clock import ManualClock
@@ -82,6 +82,7 @@ def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: 
     assert retry_after(headers, now=1445412480.0) == seconds
 
 
+@settings(max_examples=50)
 @given(st.integers(300, 599), st.text(max_size=400))
 def test_every_refusal_becomes_an_error_of_bounded_length(status: int, body: str):
     error = from_status(status, body, {}, "http://127.0.0.1/v1")
@@ -89,6 +90,7 @@ def test_every_refusal_becomes_an_error_of_bounded_length(status: int, body: str
     assert error.message.isprintable()
 
 
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -253,6 +255,13 @@ def test_an_estimate_is_never_negative_and_takes_any_text(text: str):
 def test_a_believed_figure_lies_within_reason(claim: object, own: int):
     got = tokens.believed(claim, own)
     assert got is None or own // 16 <= got <= max(own * 16, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("claim", "own", "got"), [(0, 0, 0), (0, 3, None), (1, 3, 1), (5, 100, None), (7, 100, 7)]
+)
+def test_a_text_cannot_cost_next_to_nothing(claim: int, own: int, got: int | None):
+    assert tokens.believed(claim, own) == got
 
 
 def test_hidden_reasoning_up_to_the_limit_of_the_reply_is_believed():

@@ -82,7 +82,7 @@ class Connection:
                     raise await self._refused(response)
                 yield Reply(response, self.bounds, deadline)
             finally:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception):  # a connection that fails while it is closed is closed
                     await response.aclose()
 
     async def aclose(self) -> None:
@@ -110,7 +110,7 @@ class Connection:
 
     async def _refused(self, response: Any) -> ModelError:
         raw = b""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the status counts; what came of the message is shown
             async with asyncio.timeout(self.bounds.idle):
                 async for piece in response.aiter_bytes():
                     raw += piece

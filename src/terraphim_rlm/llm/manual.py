@@ -17,9 +17,8 @@ from typing import Any
 import anyio
 
 from terraphim_rlm.core.errors import InvalidArgument, ModelProtocol
-from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm.client import ModelInfo, ModelReply, ModelRequest
-from terraphim_rlm.llm.scripted import parse_row
+from terraphim_rlm.llm.scripted import NO_USAGE, parse_row
 from terraphim_rlm.llm.tokens import estimated_usage
 
 REPLY_BYTES = 16 * 1024 * 1024
@@ -156,7 +155,7 @@ class ManualModel:
             raise ModelProtocol(
                 f"The reply {path} cannot be used: {error}", fix=fix, path=str(path)
             ) from error
-        usage = estimated_usage(request, reply.text) if reply.usage == Usage() else reply.usage
+        usage = estimated_usage(request, reply.text) if reply.usage == NO_USAGE else reply.usage
         return ModelReply(reply.text, usage, reply.finish_reason)
 
     def _withdraw(self, number: str) -> None:

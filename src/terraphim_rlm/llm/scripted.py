@@ -28,6 +28,7 @@ Scripted = str | ModelReply | ModelError
 """What a script holds: a reply, or an error to raise in its place."""
 SubReply = str | Callable[[ModelRequest], Scripted]
 
+NO_USAGE = Usage()
 _LINE_KEYS = {"reply", "usage", "match"}
 _USAGE_KEYS = {field.name for field in fields(Usage)}
 
@@ -161,10 +162,13 @@ class ScriptedModel:
 
 
 def _finished(answer: Scripted, request: ModelRequest) -> ModelReply:
+    if isinstance(answer, str):
+        return ModelReply(answer, estimated_usage(request, answer))
     if isinstance(answer, ModelError):
         raise answer
-    reply = ModelReply(answer) if isinstance(answer, str) else answer
-    return replace(reply, usage=estimated_usage(request, reply.text)) if reply.usage == Usage() else reply
+    return (
+        replace(answer, usage=estimated_usage(request, answer.text)) if answer.usage == NO_USAGE else answer
+    )
 
 
 def _read_script(path: Path) -> tuple[list[Scripted], list[Rule]]:

@@ -42,6 +42,8 @@ class Fake:
     refusal: str = ""
     cut_after: int | None = None
     """Chunks after which the connection is reset; None = whole."""
+    stall_after: int | None = None
+    """Chunks after which nothing more comes, and the connection stays open."""
     clean_cut: bool = False
     """True = the cut ends the HTTP body properly, as a proxy does that lost its backend."""
     done: bool = True
@@ -50,6 +52,11 @@ class Fake:
     """True = never answer; the connection stays open until the client leaves."""
     streamed: bool = True
     """False = one JSON object, as a server that ignores `stream`."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client may have left while the answer is being sent."""
+        return self.hang or self.stall_after is not None or self.delay > 0 or self.chunk_delay > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class FakeOpenAI:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         sending = asyncio.create_task(_send(fake, seen, writer))
-        leaving = asyncio.create_task(reader.read(1)) if fake.hang or fake.delay or fake.chunk_delay else None
+        leaving = asyncio.create_task(reader.read(1)) if fake.waits else None
         try:
             await asyncio.wait(
                 {sending, *([leaving] if leaving else [])}, return_when=asyncio.FIRST_COMPLETED
@@ -173,6 +180,8 @@ async def _send(fake: Fake, seen: Seen, writer: asyncio.StreamWriter) -> bool:
     writer.write(f"HTTP/1.1 {fake.status} Whatever\r\n{head}\r\n".encode())
     sent = 0
     async for piece in _pieces(fake, seen):
+        if fake.stall_after is not None and sent >= fake.stall_after:
+            await asyncio.Event().wait()
         if fake.cut_after is not None and sent >= fake.cut_after:
             await writer.drain()
             if not fake.clean_cut:
