@@ -99,12 +99,15 @@ async def _clock() -> list[Check]:
 
 
 async def _store() -> list[Check]:
-    return await asyncio.to_thread(_store_now)
+    return [await asyncio.to_thread(_folder, data_dir())]
 
 
-def _store_now() -> list[Check]:
-    """Writes and removes a file in the data folder, and reads the whole journal."""
-    folder = data_dir()
+async def _journaled() -> list[Check]:
+    return [await asyncio.to_thread(_journal, data_dir())]
+
+
+def _folder(folder: Path) -> Check:
+    """Writes, syncs and removes a file there."""
     fix = "Make it writable, or set TRLM_DATA to another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,16 +116,16 @@ def _store_now() -> list[Check]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return [Check("store", "fail", f"{folder}: {error.strerror}", fix)]
+        return Check("store", "fail", f"{folder}: {error.strerror}", fix)
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     little = free < _LITTLE_SPACE
     evidence = f"{folder} is writable, {free / 1e9:.1f} GB free"
-    first = Check("store", "warn" if little else "ok", evidence, "Free disk space." if little else "")
-    return [first, _journal(folder)]
+    return Check("store", "warn" if little else "ok", evidence, "Free disk space." if little else "")
 
 
 def _journal(folder: Path) -> Check:
+    """Reads all of it."""
     from terraphim_rlm.store.database import FILE_NAME
     from terraphim_rlm.store.verify import verify
 
@@ -249,6 +252,7 @@ _LOOKS: tuple[tuple[str, Callable[[], Awaitable[list[Check]]]], ...] = (
     ("python", _python),
     ("clock", _clock),
     ("store", _store),
+    ("journal", _journaled),
     ("weights", _weights),
     ("keys", _keys),
     ("model", _model),
