@@ -1,7 +1,7 @@
 """What the host lets through: a quote that it read itself, and that supports the question's terms.
 
-A sentence supports a concept by the question's own word (1), by a word of like meaning (0.6) or, for a name,
-by the paragraph or path around it (0.5). Two ways lead to an answer. *Literal*: the sentence shares words with the
+A sentence supports a concept by the question's own word (1), by a word of like meaning (0.4 to 0.9) or, for
+a name, by the paragraph or path around it (0.5). Two ways lead to an answer. *Literal*: the sentence shares words with the
 question; then nearly everything else must be shared too, because an author who repeats most words of a
 question and not the last is talking of something else. *Paraphrase*: nothing is shared; then likeness and the
 model must speak for the sentence, and the answer is never `verified`.

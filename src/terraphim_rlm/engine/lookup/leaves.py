@@ -15,6 +15,8 @@ from terraphim_rlm.llm.client import Message, ModelReply, ModelRequest
 
 MAX_SENTENCE = 240
 """Characters of a sentence that a leaf shows; keeps a leaf under about 150 tokens."""
+GLANCE = 160
+"""The same where the model only compares sentences, which it does several times a question."""
 MAX_WORDS = 12
 """Longest extracted answer."""
 
@@ -52,7 +54,7 @@ def likelihood(question: str, sentence: str) -> ModelRequest:
     The client puts the sum of the tokens' natural log-probabilities into `details["logprob"]`.
     """
     asked = " " + _line(question, 300)
-    prompt = _LIKELY.format(sentence=_line(sentence, 160))
+    prompt = _LIKELY.format(sentence=_line(sentence, GLANCE))
     return ModelRequest(
         (Message("user", prompt),),
         max_tokens=len(asked) + 1,

@@ -53,7 +53,7 @@ PLAIN: tuple[Fact, ...] = (
 )  # fmt: skip
 
 PARAPHRASED: tuple[Fact, ...] = (
-    # written after the table of words of like meaning was frozen
+    # written without looking at what stands for what
     Fact("The parson {N} was stung by a wasp during the sermon.", "Which clergyman got hurt by an insect while preaching?", "{N}"),
     Fact("Passengers may not smoke aboard the cable car of {P}.", "In what town are riders forbidden to light cigarettes?", "{P}"),
     Fact("The toll for crossing the bridge with a cow is {n} pennies.", "How much must a farmer pay to bring cattle over the river?", "{n}"),
