@@ -43,9 +43,9 @@ def _command_lines() -> list[str]:
 def test_every_command_that_a_page_shows_exists_with_its_options(line: str) -> None:
     from typer.main import get_command
 
-    from terraphim_rlm.faces.cli.app import app
+    from terraphim_rlm.faces.cli.app import build
 
-    command: Any = get_command(app)
+    command: Any = get_command(build([]))
     words = shlex.split(line)
     while words and hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
