@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli_kit import ANSWER, RUN, events
 
-from terraphim_rlm.core.errors import ModelUnreachable
+from terraphim_rlm.core.errors import DiskFull, ModelUnreachable
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli.app import run
@@ -138,6 +138,18 @@ def test_an_error_ends_with_its_code_and_names_the_run_that_is_kept(
     assert run(["ask", "Q", "p", "--json"]) == 6
     error = json.loads(capsys.readouterr().out)["errors"][0]
     assert (error["code"], error["details"]["run"]) == ("E205", RUN)
+
+
+def test_nothing_is_said_to_be_kept_when_the_journal_failed(
+    playing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fails(request: AskRequest, sinks: Sequence[EventSink]) -> Answer:
+        tell(sinks, 3)
+        raise DiskFull("The disk is full.")
+
+    playing(fails)
+    assert run(["ask", "Q", "p"]) == 1
+    assert "kept" not in capsys.readouterr().err
 
 
 def test_a_partial_answer_is_printed_and_still_ends_with_the_code_of_its_limit(

@@ -110,3 +110,14 @@ def test_what_is_drawn_fits_the_terminal_and_ends_with_the_cost() -> None:
 def test_a_child_that_comes_before_its_parent_does_not_break_the_tree() -> None:
     tree = folded([("node.started", CHILD, "node-unknown", {"depth": 1})])
     assert tree.lines() == []
+
+
+def test_a_limit_is_told_where_it_cut_and_an_error_that_ends_the_run_is_left_to_the_end() -> None:
+    limit: Step = ("error", ROOT, None, {"code": "E401", "message": "Of 10 tokens 9 are used."})
+    fatal: Step = ("error", ROOT, None, {"code": "E205", "message": "Nobody answers."})
+    tree, plain, lines = RunTree(), PlainLines(), []
+    for event in events([STEPS[0], limit, fatal]):
+        tree(event)
+        lines += plain(event, tree)
+    assert lines[1:] == ["! Of 10 tokens 9 are used."]
+    assert [line.text for line in tree.lines()][1:] == ["! Of 10 tokens 9 are used."]

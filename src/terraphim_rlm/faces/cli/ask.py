@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, StoreError
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli import answers, files
 from terraphim_rlm.faces.cli.interrupt import Work
@@ -91,7 +91,7 @@ def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:
         try:
             return work.run()
         except RlmError as error:
-            if tree.run_id is not None and not isinstance(error, Cancelled):
+            if tree.run_id is not None and not isinstance(error, (Cancelled, StoreError)):
                 error.details.setdefault("run", tree.run_id)
                 voice.note(f"What was done until then is kept: `trlm runs show {tree.run_id}`.")
             raise

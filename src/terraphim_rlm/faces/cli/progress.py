@@ -115,6 +115,11 @@ def _warning_line(event: Event, node: Any, tree: RunTree) -> str:
     return f"! {tree.warnings[-1]}" if tree.warnings else ""
 
 
+def _error_line(event: Event, node: Any, tree: RunTree) -> str:
+    shown = one_line(str(event.data.get("message")), 144)
+    return f"! {shown}" if tree.warnings[-1:] == [shown] else ""
+
+
 _LINES: dict[str, Callable[[Event, Any, RunTree], str]] = {
     "run.started": _started_line,
     "turn.parsed": _turn_line,
@@ -122,7 +127,7 @@ _LINES: dict[str, Callable[[Event, Any, RunTree], str]] = {
     "node.started": _child_line,
     "node.finished": _ended_line,
     "budget.warning": _warning_line,
-    "error": _warning_line,
+    "error": _error_line,
 }
 
 

@@ -235,7 +235,9 @@ def _budget_warning(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> N
 
 
 def _error(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
-    tree.warnings.append(one_line(_text(data, "message"), 2 * _WIDTH))
+    """Limits and faulty replies cut a node short; what ends the whole run is told by whoever asked for it."""
+    if _text(data, "code").startswith(("E4", "E5")):
+        tree.warnings.append(one_line(_text(data, "message"), 2 * _WIDTH))
 
 
 _STEPS = {
