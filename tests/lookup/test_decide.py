@@ -94,6 +94,38 @@ async def test_a_sentence_with_every_term_but_no_time_does_not_answer_when() -> 
     ).confidence == "not_found"
 
 
+@pytest.mark.parametrize(
+    ("question", "text", "extracted", "value"),
+    [
+        ("Who opened the tunnel?", "The tunnel was opened by Lomax in 1921.", "Lomax", "Lomax"),
+        (
+            "Who opened the tunnel?",
+            "The tunnel was opened by Lomax in Oban.",
+            "Oban",
+            "The tunnel was opened by Lomax in Oban.",
+        ),
+        ("When was the tunnel opened?", "The tunnel was opened by Lomax in 1921.", "in 1921", "in 1921"),
+        (
+            "When was the tunnel opened?",
+            "The tunnel was opened in 1921 at 9:30.",
+            "9:30",
+            "The tunnel was opened in 1921 at 9:30.",
+        ),
+        (
+            "Which mineral did he discover?",
+            "He discovered the mineral Zorite in a quarry.",
+            "a quarry",
+            "He discovered the mineral Zorite in a quarry.",
+        ),
+    ],
+)
+async def test_a_verified_value_is_short_only_where_the_host_can_tell_which_words_answer(
+    question: str, text: str, extracted: str, value: str
+) -> None:
+    result = await ask(question, text, Model(extracted))
+    assert (result.value, result.confidence) == (value, "verified")
+
+
 OTHER_WORDS = "The inn is shut.\n\nOld Harkness the baker was afraid of geese all his life.\n\nA bird made bread crumbs fly.\n"
 
 

@@ -116,6 +116,7 @@ FAULTS = {
     "an invented quote": lambda a: a["evidence"][0].update(quote="The moon is cheese."),
     "an invented text": lambda a: a.update(text="The moon is cheese."),
     "an answer without evidence": lambda a: a.update(evidence=[]),
+    "a wrong value that is verified": lambda a: a.update(value="cheese"),
     "wrong but verified": lambda a: a.update(expected="cheese"),
     "verified without an answer": lambda a: a.update(expected="", fact=""),
     "not found with evidence": lambda a: a.update(confidence="not_found"),

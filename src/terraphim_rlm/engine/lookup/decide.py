@@ -18,6 +18,7 @@ from terraphim_rlm.engine.lookup.judge import (
     Thresholds,
     candidates,
     certain,
+    settled,
     states_kind,
 )
 from terraphim_rlm.engine.lookup.question import Plan
@@ -36,7 +37,8 @@ class LookupResult:
 
     text: str
     value: str | None
-    """The few words of `text` that answer the question; None when not found."""
+    """The words of `text` that answer; None when not found. When verified, it is all of `text` unless the host can
+    tell by itself which words answer, because only one number, time or name in it comes into question."""
     confidence: Confidence
     evidence: tuple[Evidence, ...] = ()
     reason: str = ""
@@ -101,6 +103,8 @@ def _answer(plan: Plan, best: Candidate, confidence: Confidence, reason: str, re
     value = leaves.read_extraction(reply, best.text) if reply else None
     if value is None or not _says_more(plan, value):
         value, confidence = best.text, "unverified"  # the model saw no answer in it
+    if confidence == "verified" and not settled(plan, best, value):
+        value = best.text
     evidence = vouch(best, read)
     if not evidence.verified:
         return not_found("The quote could not be read again at its place.")

@@ -147,13 +147,34 @@ _KINDS = {
 }  # fmt: skip
 
 
+_NAME = re.compile(
+    r"(?<![.!?] )(?<!^)\b[A-Z][\w'-]*(?:\s+[A-Z][\w'-]*)*|^(?!(?:The|A|An|In|It|On|At|After|Before)\b)[A-Z][\w'-]*"
+)
+_FIGURE = re.compile(
+    r"\d[\d:.,]*\d|\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|hundred|thousand|million|"
+    r"half|dozen|(?:[Mm]on|[Tt]ues|[Ww]ednes|[Tt]hurs|[Ff]ri|[Ss]atur|[Ss]un)day|[Jj]anuary|[Ff]ebruary|[Mm]arch|April|"
+    r"May|June|July|August|September|October|November|December|spring|summer|autumn|winter|noon|midnight|dawn|dusk)\b"
+)
+_SINGLE = {"number": _FIGURE, "time": _FIGURE, "name": _NAME}
+
+
 def states_kind(plan: Plan, candidate: Candidate) -> bool:
     """Whether the sentence holds, besides the question's own words, something of the kind that is asked for."""
+    return bool(_KINDS[plan.want].search(_besides(plan, candidate)))
+
+
+def settled(plan: Plan, candidate: Candidate, value: str) -> bool:
+    """Whether `value` holds the one thing in the sentence, besides the question's words, that can be the answer."""
+    pattern = _SINGLE.get(plan.want)
+    found = set(pattern.findall(_besides(plan, candidate))) if pattern else set()
+    return len(found) == 1 and found.pop() in value
+
+
+def _besides(plan: Plan, candidate: Candidate) -> str:
     own = set().union(*(c.own for c in plan.concepts))
-    rest = re.sub(
+    return re.sub(
         r"[^\W_]+", lambda m: m.group() if not stems(m.group().encode()) & own else " ", candidate.text
     )
-    return bool(_KINDS[plan.want].search(rest))
 
 
 def certain(plan: Plan, candidate: Candidate, others: Sequence[Candidate]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from terraphim_rlm.core.errors import InvalidArgument
@@ -78,7 +78,6 @@ class Plan:
     question: str
     concepts: tuple[Concept, ...]
     want: Want = "any"
-    extra: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_guest(self, limit: int = 8) -> dict[str, Any]:
         """The plan as plain JSON values, for `guest.retrieve.search`."""

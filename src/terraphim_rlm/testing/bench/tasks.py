@@ -114,6 +114,11 @@ def is_right(question: Question, result: LookupResult) -> bool:
     )
 
 
+def _is_true(outcome: Outcome) -> bool:
+    """Nothing of the answer misleads: the evidence is right, and the value, too, holds what was asked for."""
+    return outcome.right and outcome.question.answer in (outcome.result.value or "")
+
+
 def _same(text: str, fact: str) -> bool:
     return bool(fact) and " ".join(text.split()) == fact
 
@@ -154,7 +159,7 @@ def rows(task: Task, outcomes: list[Outcome], folder: Path) -> Iterable[dict[str
             peers,
             f"{_confidences(some)}{exact}",
         )
-    wrong = [o for o in outcomes if o.result.confidence == "verified" and not o.right]
+    wrong = [o for o in outcomes if o.result.confidence == "verified" and not _is_true(o)]
     yield _count(
         "wrong but verified",
         len(wrong),
