@@ -50,7 +50,8 @@ def tree(tmp_path: Path) -> Path:
         (folder / "cgroup.controllers").write_text("cpuset cpu io memory pids")
         (folder / "cgroup.subtree_control").write_text(handed)
         (folder / "cgroup.procs").write_text("")
-    (tmp_path / "slice/scope/cgroup.procs").write_text("1\n")
+    more_than_any_pid = 4_194_304  # so never our parent's
+    (tmp_path / "slice/scope/cgroup.procs").write_text(f"{more_than_any_pid}\n")
     return tmp_path / "slice"
 
 

@@ -16,8 +16,9 @@ _TOKEN = re.compile(r"\\.|\"\"\"|'''|[\"'()]", re.DOTALL)
 _STRING_END = {
     '"': re.compile(r'(?:[^"\\]++|\\.)*+"', re.DOTALL),
     "'": re.compile(r"(?:[^'\\]++|\\.)*+'", re.DOTALL),
-    '"""': re.compile(r'(?:[^"\\]++|\\.|"(?!""))*+"""', re.DOTALL),
-    "'''": re.compile(r"(?:[^'\\]++|\\.|'(?!''))*+'''", re.DOTALL),
+    # Not possessive outside: before 3.11.5 that is broken around a lookahead. The first quotation mark decides anyway.
+    '"""': re.compile(r'(?:[^"\\]++|\\.|"(?!""))*"""', re.DOTALL),
+    "'''": re.compile(r"(?:[^'\\]++|\\.|'(?!''))*'''", re.DOTALL),
 }
 _QUOTE = re.compile(r"\s*(?P<raw>[rR]?)(?P<mark>\"\"\"|'''|[\"'])")
 _ESCAPE = re.compile(r"\\(?:([nrtbf\\\"'/])|(\r?\n)|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}))")
