@@ -64,3 +64,10 @@ def test_an_answer_that_fell_short_ends_with_the_code_of_what_cut_it_off(
     assert error is not None
     assert error.row.exit_code == exit_code
     assert error.fix
+
+
+def test_an_unverified_answer_says_whether_it_has_evidence_at_all() -> None:
+    unsure = replace(ANSWER, confidence="unverified")
+    assert "unverified: the evidence may not answer the question" in answers.as_text(unsure, free=False)
+    bare = replace(unsure, evidence=())
+    assert "unverified: it rests on no quoted evidence" in answers.as_text(bare, free=False)

@@ -76,9 +76,12 @@ def _evidence(found: Evidence) -> str:
 
 
 def _confidence(answer: Answer) -> str:
+    unsure = (
+        "the evidence may not answer the question" if answer.evidence else "it rests on no quoted evidence"
+    )
     words = {
         "verified": "verified: the host found the quoted evidence in the input itself",
-        "unverified": "unverified: no quoted evidence supports it word for word",
+        "unverified": f"unverified: {unsure}",
         "not_found": "not found: nothing in the input supports an answer",
     }
     partial = f"; partial, ended by {answer.termination}" if answer.partial else ""

@@ -171,3 +171,4 @@ def _live(tree: RunTree) -> Iterator[None]:
         redirect_stderr=False,
     ):
         yield
+    console.line()

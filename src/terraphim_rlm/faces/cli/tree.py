@@ -123,14 +123,13 @@ class RunTree:
             return found + [Line(0, f"! {text}", "bad") for text in self.warnings[-3:]]
 
     def _node_lines(self, node: NodeView, indent: int) -> Iterator[Line]:
-        done = f" · {node.termination}" if node.termination else ""
-        doing = f" · {node.doing}" if node.doing and not node.termination else ""
         calls = node.loose_calls + sum(cell.calls for cell in node.cells.values())
-        about = f"turn {node.turn}" if node.turn else "starting"
-        if calls:
-            about += f" · {plural(calls, 'sub-call')}"
+        parts = [f"turn {node.turn}"] if node.turn else []
+        parts += [plural(calls, "sub-call")] if calls else []
+        parts += [node.termination or node.doing or ("" if node.turn or node.cells else "starting")]
         name = one_line(node.question, _WIDTH) or "run"
-        yield Line(indent, f"{name}  {about}{doing}{done}", "run" if indent == 0 else "node")
+        about = " · ".join(part for part in parts if part)
+        yield Line(indent, f"{name}  {about}".rstrip(), "run" if indent == 0 else "node")
         if node.termination and indent:
             return
         cells = list(node.cells.values())
