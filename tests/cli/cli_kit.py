@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,13 @@ def trlm(*arguments: str, data: Path, **options: Any) -> subprocess.CompletedPro
     return subprocess.run(
         [str(TRLM), *arguments], capture_output=True, text=True, timeout=60, check=False, env={**env, **extra}, **options
     )  # fmt: skip
+
+
+@contextmanager
+def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with pipes as its output, which does not outlive the test."""
+    with subprocess.Popen(list(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as child:
+        try:
+            yield child
+        finally:
+            child.kill()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_kit import TRLM, trlm
+from cli_kit import TRLM, started, trlm
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"]])
@@ -125,16 +125,13 @@ def test_debug_shows_the_traceback_and_nothing_else_does(capsys: pytest.CaptureF
 def test_a_reader_that_leaves_early_ends_the_command_without_a_word(tmp_path: Path) -> None:
     reply = tmp_path / "reply.md"
     reply.write_text("word " * 200_000)
-    child = subprocess.Popen(
-        [str(TRLM), "parse", str(reply), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.read(1)
-    child.stdout.close()
-    assert child.stderr.read() == b""
-    child.stderr.close()
-    assert child.wait(timeout=30) == 141
+    with started(str(TRLM), "parse", str(reply), "--json") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(1)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(timeout=30) == 141
 
 
 def test_a_closed_standard_output_is_an_error_with_a_fix(tmp_path: Path) -> None:

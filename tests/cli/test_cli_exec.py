@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from cli_kit import TRLM
+from cli_kit import TRLM, started
 
 from terraphim_rlm.faces.cli.app import run
 
@@ -103,25 +102,22 @@ def test_too_much_memory_is_named_as_such(capsys: Captured) -> None:
 
 def test_ctrl_c_ends_the_code_and_says_that_nothing_is_kept() -> None:
     code = "print('begun', flush=True)\nwhile True: pass"
-    child = subprocess.Popen(
-        [str(TRLM), "exec", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "begun\n"
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
-    assert (child.returncode, out) == (130, "")
-    assert "nothing of it is kept" in err
-    assert "Traceback" not in err
+    with started(str(TRLM), "exec", "-c", code) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"begun\n"
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+        assert (child.returncode, out) == (130, b"")
+    assert b"nothing of it is kept" in err
+    assert b"Traceback" not in err
 
 
 def test_output_comes_while_the_code_runs_and_stops_it_when_nobody_reads_on() -> None:
-    code = "import time\nwhile True: print('x' * 1000, flush=True)"
-    child = subprocess.Popen([str(TRLM), "exec", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    assert child.stdout.read(10) == b"x" * 10
-    child.stdout.close()
-    assert child.wait(timeout=30) == 141
-    assert child.stderr.read() == b""
-    child.stderr.close()
+    code = "while True: print('x' * 1000, flush=True)"
+    with started(str(TRLM), "exec", "-c", code) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.read(10) == b"x" * 10
+        child.stdout.close()
+        assert child.wait(timeout=30) == 141
+        assert child.stderr.read() == b""

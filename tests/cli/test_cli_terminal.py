@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_kit import TRLM, trlm
+from cli_kit import TRLM, started, trlm
 
 pytestmark = pytest.mark.sandbox
 ENDLESS = "import time\nprint('\\x1b]0;owned\\x07here')\nwhile True:\n    time.sleep(0.01)"
@@ -142,14 +142,14 @@ Work(stubborn, lambda: Cancelled("Stopped.")).run()
 
 
 def test_ctrl_c_twice_leaves_at_once_however_long_the_clean_up_takes() -> None:
-    child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"working\n"
-    child.send_signal(signal.SIGINT)
-    assert child.stdout.readline() == b"stopping\n"
-    child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=10)[1] == b""
-    assert child.returncode == 130
+    with started(sys.executable, "-c", STUBBORN) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"working\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == b"stopping\n"
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=10)[1] == b""
+        assert child.returncode == 130
 
 
 def test_a_command_that_dies_leaves_no_process_and_an_interrupted_run(tmp_path: Path) -> None:

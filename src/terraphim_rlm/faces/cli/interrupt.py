@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -64,13 +65,11 @@ class Work(Generic[T]):
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._task = self._loop.create_task(self._make())
-            before = {each: signal.signal(each, self._signalled) for each in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                return self._loop.run_until_complete(self._task)
-            finally:
-                runner.close()  # waits for threads, so the second Ctrl-C must still be heard
-                for each, handler in before.items():
-                    signal.signal(each, handler)
+            with _heard(self._loop, self._signalled):
+                try:
+                    return self._loop.run_until_complete(self._task)
+                finally:
+                    runner.close()  # waits for threads, so the second Ctrl-C must still be heard
 
     def cancel(self) -> None:
         """Stops it; from any thread."""
@@ -91,6 +90,32 @@ class Work(Generic[T]):
         with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to stop
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(call)
+
+
+@contextlib.contextmanager
+def _heard(
+    loop: asyncio.AbstractEventLoop, handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Lets `handler` have SIGINT and SIGTERM, also while the loop sleeps.
+
+    A signal that comes just before the loop goes to sleep would wait for it to wake: the wake-up descriptor wakes
+    it. `loop.add_signal_handler` was rejected: it waits for a loop that is busy, and the second Ctrl-C must not.
+    """
+    woken, waker = socket.socketpair()
+    with woken, waker:
+        woken.setblocking(False)
+        waker.setblocking(False)
+        loop.add_reader(woken, lambda: woken.recv(4096))
+        wakeup = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        before = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, old in before.items():
+                signal.signal(each, old)
+            signal.set_wakeup_fd(wakeup)
+            if not loop.is_closed():
+                loop.remove_reader(woken)
 
 
 def _leave() -> None:
