@@ -45,7 +45,9 @@ class Terminal:
         """Reads on until `pattern` was said, or the end."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.said):
-            assert time.monotonic() < deadline, self.said
+            if time.monotonic() > deadline:
+                self.child.kill()
+                raise AssertionError(self.said)
             if not self._read():
                 break
 
@@ -195,3 +197,12 @@ def test_output_of_a_sandbox_cannot_steer_the_terminal(tmp_path: Path) -> None:
     terminal = Terminal("exec", "-c", code, data=tmp_path / "data")
     assert terminal.end() == 0
     assert terminal.said == b"\\x1b]0;owned\\x07\\x9b2Jtext\r\n"
+
+
+def test_two_questions_at_once_both_get_their_answer(tmp_path: Path) -> None:
+    model = script(tmp_path, "```python\nprint(len(context))\n```", "FINAL(done)")
+    command = ["ask", "How long?", big(tmp_path), "--model", model]
+    one, other = (Terminal(*command, data=tmp_path / "data") for _ in range(2))
+    assert (one.end(), other.end()) == (0, 0)
+    listed = json.loads(trlm("runs", "list", "--json", data=tmp_path / "data").stdout)["data"]["runs"]
+    assert [run["status"] for run in listed] == ["done", "done"]
