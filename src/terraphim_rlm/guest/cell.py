@@ -79,17 +79,26 @@ class Cell:
         self._load_helpers()
         self.namespace.update(self.helpers, __builtins__=__builtins__)
         self.namespace.setdefault("answer", {"content": None, "ready": False})
-        restore = self._apply_options()
-        try:
-            report = self._run(body.decode("utf-8", "surrogatepass"))
-        finally:
-            restore()
+        report = self._with_options(body.decode("utf-8", "surrogatepass"))
         if posix.getpid() != self._pid:  # the cell forked, and this is the child: it ends where its code ends
             posix._exit(0)
         _flush()
         if self.namespace.get("answer") and isinstance(self.namespace["answer"], dict):
             self._check_answer()
         self.channel.send(frames.DONE, number, report)
+
+    def _with_options(self, source):
+        """Runs one source in the environment that was asked for, or says why that cannot be had."""
+        try:
+            restore = self._apply_options()
+        except OSError as error:
+            from . import errors
+
+            return errors.report(error, {})
+        try:
+            return self._run(source)
+        finally:
+            restore()
 
     def _run(self, source):
         """Runs one source; the body of its DONE frame."""
@@ -147,16 +156,12 @@ class Cell:
         import os
 
         options, self._options = json.loads(self._options), None
-        env, cwd = dict(os.environ), os.getcwd()
         stdin = self.channel.take_fd() if options.get("stdin") else None
-        saved = os.dup(0)
+        env, back = dict(os.environ), _enter(options.get("cwd"), stdin)
         os.environ.update(options.get("env") or {})
-        try:
-            if options.get("cwd"):
-                os.chdir(options["cwd"])
-        except OSError as error:
-            print(f"cwd: {error}", file=sys.stderr)
+        saved = None
         if stdin is not None:
+            saved = os.dup(0)
             os.dup2(stdin, 0)
             os.close(stdin)
             sys.stdin = _stream(0, "r")
@@ -164,12 +169,13 @@ class Cell:
         def restore():
             os.environ.clear()
             os.environ.update(env)
-            if options.get("cwd"):
-                os.chdir(cwd)
-            if stdin is not None:
+            if back is not None:
+                os.fchdir(back)
+                os.close(back)
+            if saved is not None:
                 os.dup2(saved, 0)
+                os.close(saved)
                 sys.stdin = _stream(0, "r")
-            os.close(saved)
 
         return restore
 
@@ -196,6 +202,21 @@ class Cell:
 
 def _nothing():
     return None
+
+
+def _enter(folder, stdin):
+    """Goes into a folder; a descriptor of the one before, or None. When it fails nothing is open or changed."""
+    if not folder:
+        return None
+    back = posix.open(".", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        posix.chdir(folder)
+    except BaseException:
+        posix.close(back)
+        if stdin is not None:
+            posix.close(stdin)
+        raise
+    return back
 
 
 def _load_json():

@@ -103,8 +103,10 @@ def _serve(host, children):
             _started(host, children, number, _fork(host, request, fds))
         elif request["op"] == "spawn":
             _started(host, children, number, _spawn(host, request, fds))
+        elif request["op"] == "kill":
+            _kill_tree(children, number)
         elif number in children:
-            _end(children, number, request)
+            posix.kill(children[number], request["signal"])
     except OSError as error:
         host.send(REPORT.pack(FAILED, number, error.errno or 0, 0, 0))
     finally:
@@ -190,20 +192,13 @@ def _spawn(host, request, fds):
         posix._exit(status)
 
 
-def _end(children, number, request):
-    if request["op"] == "signal":
-        posix.kill(children[number], request["signal"])
-        return
-    _kill_tree(children, number)
-
-
 def _kill_tree(children, number):
-    """Kills one child with all that came of it, also what moved to another session or lost its parent.
+    """Kills one child, if it still lives, with all that came of it: also what left its session or lost its parent.
 
     Processes whose parent is pid 1 and that were not started by a request are somebody's orphans; whose,
     nobody can tell any more, so they go too. Stopping before killing keeps a fork bomb from outrunning this.
     """
-    victim = children[number]
+    victim = children.get(number)
     kept = {pid for pid in children.values() if pid != victim}
     for _round in range(100):
         doomed = _doomed(victim, kept)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import array
 import asyncio
 import json
+import os
 import socket
+from collections import deque
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from terraphim_rlm.guest import frames
@@ -14,6 +17,10 @@ from terraphim_rlm.guest import frames
 _READ = 1 << 16
 _MOST_UNSENT = 64 << 20
 """Bytes that wait for a cell which does not read; above it we stop reading from it, too."""
+_FRAME_COST = 512
+"""Bytes that a waiting frame costs us on top of its own."""
+_MOST_AT_ONCE = 500
+"""Frames written before others get their turn, however fast a cell reads."""
 
 
 class ChannelBroken(Exception):
@@ -33,7 +40,7 @@ class Channel:
         self._on_frame = on_frame
         self._on_end = on_end
         self._in = bytearray()
-        self._out: list[tuple[memoryview, int | None]] = []
+        self._out: deque[tuple[memoryview, int | None]] = deque()
         self._unsent = 0
         self._paused = False
         self._open = True
@@ -50,12 +57,21 @@ class Channel:
             self._child_end.close()
             self._child_end = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
     def send(self, kind: int, number: int, body: bytes = b"", fd: int | None = None) -> None:
-        """Queues one frame; `fd` is handed over with it and stays the caller's to close after the cell has it."""
+        """Queues one frame; `fd` is handed over with it, and stays the caller's to close at any time.
+
+        The queue holds its own copy of `fd`: a cell that reads late would else be given whatever the number
+        means by then.
+        """
         if not self._open:
             return
-        self._out.append((memoryview(frames.pack(kind, number, body)), fd))
-        self._unsent += frames.HEADER.size + len(body)
+        data = memoryview(frames.pack(kind, number, body))
+        self._out.append((data, None if fd is None else os.dup(fd)))
+        self._unsent += len(data) + _FRAME_COST
         if len(self._out) == 1:
             self._flush()
         if self._unsent > _MOST_UNSENT and not self._paused:
@@ -64,14 +80,20 @@ class Channel:
 
     def _flush(self) -> None:
         try:
-            while self._out:
+            for _ in range(_MOST_AT_ONCE):
+                if not self._out:
+                    return
                 data, fd = self._out[0]
                 sent = self._send_some(data, fd)
+                if fd is not None:
+                    os.close(fd)
                 self._unsent -= sent
                 if sent == len(data):
-                    self._out.pop(0)
+                    self._out.popleft()
+                    self._unsent -= _FRAME_COST
                 else:
                     self._out[0] = (data[sent:], None)
+            self._loop.add_writer(self._socket.fileno(), self._writable)
         except BlockingIOError:
             self._loop.add_writer(self._socket.fileno(), self._writable)
         except OSError:
@@ -132,6 +154,9 @@ class Channel:
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
+        for _, fd in self._out:
+            if fd is not None:
+                os.close(fd)
         self._out.clear()
         self._socket.close()
         self.release_child_end()
@@ -144,7 +169,7 @@ def decode(body: bytes) -> dict[str, Any]:
         ChannelBroken: it is none, or is nested or sized so that Python refuses it.
     """
     try:
-        value = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_refuse)
+        value = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ChannelBroken(f"it sent something that is not JSON ({type(error).__name__})") from None
     if not isinstance(value, dict):
@@ -154,3 +179,9 @@ def decode(body: bytes) -> dict[str, Any]:
 
 def _refuse(name: str) -> Any:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    """JSON has no infinity, but `1e999` would become one."""
+    value = float(text)
+    return value if isfinite(value) else _refuse(text)

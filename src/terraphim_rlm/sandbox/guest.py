@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
@@ -17,6 +18,8 @@ from terraphim_rlm.sandbox.contract import GuestLink
 _REPORT = struct.Struct("<BIiii")
 _HELLO, _STARTED, _EXITED, _FAILED = 1, 2, 3, 4
 _HELLO_SECONDS = 20.0
+_FULL_SECONDS = 0.002
+"""Until a request is tried again when the supervisor's socket is full."""
 
 
 class Exit(NamedTuple):
@@ -37,11 +40,17 @@ class Child:
         self.exited: asyncio.Future[Exit] = loop.create_future()
 
     def signal(self, number: int) -> None:
-        self._guest.request("signal", self.number, signal=number)
+        """Sends it a signal, if it lives."""
+        if not self.exited.done():
+            self._guest.order("signal", self.number, signal=number)
 
     def kill(self) -> None:
-        """Kills it and everything that came of it, also what left its session."""
-        self._guest.request("kill", self.number)
+        """Kills it and everything that came of it, also what left its session or outlived it."""
+        self._guest.order("kill", self.number)
+
+    async def ended(self) -> Exit:
+        """Waits for its end; who stops waiting takes nothing from the others."""
+        return await asyncio.shield(self.exited)
 
 
 class Guest:
@@ -87,20 +96,38 @@ class Guest:
 
     async def _new(self, op: str, fds: Sequence[int], **fields: object) -> Child:
         self._last += 1
-        child = self._children[self._last] = Child(self, self._last)
-        self.request(op, child.number, fds, **fields)
-        await child.started
+        number = self._last
+        while not self._request(op, number, fds, **fields):  # noqa: ASYNC110 - a socket has no event to wait for
+            await asyncio.sleep(_FULL_SECONDS)
+        child = self._children[number] = Child(self, number)
+        try:
+            await child.started
+        except asyncio.CancelledError:
+            child.kill()
+            raise
         return child
 
-    def request(self, op: str, number: int, fds: Sequence[int] = (), **fields: object) -> None:
+    def order(self, op: str, number: int, **fields: object) -> None:
+        """A request that needs no answer. A sandbox that has ended needs no orders: its children are settled."""
+        try:
+            if not self._request(op, number, (), **fields):
+                self._loop.call_later(_FULL_SECONDS, partial(self.order, op, number, **fields))
+        except SandboxLost:
+            pass  # `_lost` follows, and ends every wait
+
+    def _request(self, op: str, number: int, fds: Sequence[int] = (), **fields: object) -> bool:
+        """Sends one request; False when the socket is full."""
         if not self._open:
-            raise SandboxLost("The sandbox has ended.")
+            raise _gone("The sandbox has ended.")
         data = marshal.dumps({"op": op, "id": number, **fields}, 4)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             self._socket.sendmsg([data], ancillary)
+        except BlockingIOError:
+            return False
         except OSError as error:
-            raise SandboxLost(f"The sandbox cannot be reached: {error.strerror}.") from error
+            raise _gone(f"The sandbox cannot be reached: {error.strerror}.") from error
+        return True
 
     def _read(self) -> None:
         while True:
@@ -140,7 +167,7 @@ class Guest:
             return
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
-        gone = SandboxLost("The sandbox ended.")
+        gone = _gone("The sandbox ended.")
         if not self._hello.done():
             self._hello.set_exception(gone)
         for child in self._children.values():
@@ -159,6 +186,10 @@ class Guest:
         self._hello.cancel()
         self._socket.close()
         await self.link.destroy()
+
+
+def _gone(message: str) -> SandboxLost:
+    return SandboxLost(message, fix="Open another sandbox; files and variables of this one are lost.")
 
 
 def _settle(child: Child, end: Exit) -> None:

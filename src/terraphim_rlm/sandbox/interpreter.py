@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from terraphim_rlm.core.errors import SandboxLost
+from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox.calls import Call, CallHandler, refuse
 from terraphim_rlm.sandbox.channel import Channel, ChannelBroken, decode
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.streams import OnOutput, Stream
+from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
 
 _GRACE = 1.0
 """Seconds that an interrupted cell has to yield."""
 _MOST_CALLS = 20_000
 """Calls of one cell in flight."""
+_MOST_CALL_BYTES = 128 << 20
+"""Of their bodies together: the host holds them until they are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class CellEnd:
     report: Mapping[str, Any] = field(default_factory=dict)
     exit: Exit | None = None
     note: str = ""
+    fresh: bool = False
+    """The interpreter before had ended without anybody being told; this execution ran in a new one."""
     final: Final | None = None
     stdout: bytes = b""
     stderr: bytes = b""
@@ -81,6 +85,7 @@ class Interpreter:
         self._number = 0
         self._running: _Running | None = None
         self._values: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._untold = False
         self.warm = asyncio.Event()
         """Set when a fresh interpreter has loaded what its first cell needs; no cell has to wait for it."""
         self._idle = asyncio.Event()
@@ -88,6 +93,8 @@ class Interpreter:
 
     async def start(self) -> None:
         """Forks the interpreter, if there is none alive."""
+        if self._channel is not None and not self._channel.is_open and self._child is not None:
+            await self._child.ended()
         if self._child is not None:
             return
         channel = Channel(self._frame, self._ended)
@@ -125,35 +132,54 @@ class Interpreter:
         code: str,
         *,
         timeout: float | None,
+        cap: float | None = None,
         handler: CallHandler = refuse,
         on_output: OnOutput | None = None,
         options: Mapping[str, Any] | None = None,
         stdin_fd: int | None = None,
     ) -> CellEnd:
-        """Runs one cell. `options`: env and cwd for this cell only; `stdin_fd`: a sealed memory file to read."""
+        """Runs one cell.
+
+        Args:
+            timeout: seconds of the cell's own work; waiting for sub-calls does not count.
+            cap: seconds until it is stopped in any case.
+            options: env and cwd for this cell only.
+            stdin_fd: a sealed memory file to read.
+
+        Raises:
+            InvalidArgument: the code is longer than a message may be.
+            SandboxLost: the sandbox has ended.
+            Exception: what `handler` or `on_output` raised.
+        """
+        source = code.encode("utf-8", "surrogatepass")
+        if len(source) > frames.MAX_BODY:
+            raise InvalidArgument(f"{len(source):,} bytes of code are more than {frames.MAX_BODY:,}.")
         await self._idle.wait()
         await self.start()
         assert self._channel is not None
         assert self._streams is not None
         self._number += 1
         running = self._running = _Running(self, self._number, timeout, handler)
+        running.end.fresh, self._untold = self._untold, False
         self._idle.clear()
         started = self._loop.time()
+        heard = listener(on_output)
         for stream in self._streams:
-            stream.begin(on_output)
+            stream.begin(heard)
         if options or stdin_fd is not None:
             extra = {**(options or {}), "stdin": stdin_fd is not None}
             self._channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
-        self._channel.send(frames.EXEC, self._number, code.encode("utf-8", "surrogatepass"))
-        running.arm()
+        self._channel.send(frames.EXEC, self._number, source)
+        running.arm(cap)
         try:
             await running.done
         except asyncio.CancelledError:
             running.stop("cancelled")
             raise
-        end = running.end
-        end.seconds = self._loop.time() - started
-        return end
+        if heard is not None:
+            heard.check()
+        running.end.seconds = self._loop.time() - started
+        return running.end
 
     async def fetch(self, name: str) -> dict[str, Any]:
         """A variable: {"found", "json", "value", "repr"} or {"found": false, "near": [..]}.
@@ -165,16 +191,17 @@ class Interpreter:
         await self.start()
         assert self._channel is not None
         self._number += 1
+        number = self._number
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._values[self._number] = future
-        self._channel.send(frames.GET, self._number, name.encode("utf-8", "surrogatepass"))
+        self._values[number] = future
+        self._channel.send(frames.GET, number, name.encode("utf-8", "surrogatepass"))
         try:
             return await asyncio.wait_for(future, 10)
         except TimeoutError:
             self._kill()
             raise SandboxLost(f"The interpreter did not say what {name!r} holds.") from None
         finally:
-            self._values.pop(self._number, None)
+            self._values.pop(number, None)
 
     def _frame(self, kind: int, number: int, body: bytes) -> None:
         running = self._running
@@ -183,7 +210,7 @@ class Interpreter:
         elif kind == frames.DONE and running is not None and number == running.number:
             running.finish(decode(body) if body else {})
         elif kind == frames.FINAL and running is not None and number == running.number:
-            running.end.final = final_of(decode(body))
+            running.final = body
         elif kind == frames.HELLO:
             self.warm.set()
         elif kind == frames.VALUE and number in self._values:
@@ -202,13 +229,16 @@ class Interpreter:
         if child is None:
             return
         if not child.exited.done():
-            self._kill()
-            child.exited.add_done_callback(lambda done: self._gone(reason, done.result()))
+            child.kill()
+            child.exited.add_done_callback(lambda done: self._gone(child, reason, done.result()))
         else:
-            self._gone(reason, child.exited.result())
+            self._gone(child, reason, child.exited.result())
 
-    def _gone(self, reason: str | None, end: Exit) -> None:
+    def _gone(self, child: Child, reason: str | None, end: Exit) -> None:
+        if self._child is not child:
+            return
         running = self._running
+        self._untold = running is None or running.done.done()
         for future in self._values.values():
             if not future.done():
                 future.set_exception(SandboxLost("The interpreter ended."))
@@ -217,11 +247,11 @@ class Interpreter:
         self._drop()
 
     def _kill(self) -> None:
-        if self._child is not None and self._guest.is_open and not self._child.exited.done():
+        if self._child is not None:
             self._child.kill()
 
     def interrupt(self) -> None:
-        if self._child is not None and self._guest.is_open and not self._child.exited.done():
+        if self._child is not None:
             self._child.signal(2)
 
     def take_output(self, end: CellEnd) -> None:
@@ -251,8 +281,8 @@ class Interpreter:
             self._running.lost("it was closed", Exit(None, None))
         self._kill()
         self._drop()
-        if child is not None and self._guest.is_open:
-            await child.exited
+        if child is not None:
+            await child.ended()
 
 
 class _Running:
@@ -268,41 +298,78 @@ class _Running:
         self._left = timeout
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._calls: dict[int, Call] = {}
+        self._cap: asyncio.TimerHandle | None = None
+        self.final: bytes | None = None
+        """The last answer that the cell gave, not yet decoded: a flood of them must cost nothing."""
+        self._calls: dict[int, tuple[Call, int]] = {}
+        self._call_bytes = 0
+        self._error: BaseException | None = None
         self._stopping = ""
         self._ended = False
 
-    def arm(self) -> None:
-        if self._left is not None and not self._stopping and not self._ended:
-            self._since = self._loop.time()
-            self._timer = self._loop.call_later(self._left, self.stop, "timeout")
+    def arm(self, cap: float | None) -> None:
+        if cap is not None:
+            self._cap = self._loop.call_later(cap, self.stop, "timeout")
+        self._wind()
+
+    def _wind(self) -> None:
+        """Lets the cell's clock run. At its end it stops at once: a next call could wind it for ever."""
+        if self._left is None or self._stopping or self._ended:
+            return
+        if self._left <= 0:
+            self.stop("timeout")
+            return
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(self._left, self.stop, "timeout")
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             if self._left is not None and not self._stopping:
-                self._left = max(self._left - (self._loop.time() - self._since), 0.001)
+                self._left -= self._loop.time() - self._since
 
     def call(self, number: int, body: bytes) -> None:
+        if self._stopping or self._ended:
+            return
         message = decode(body)
         op = message.pop("op", None)
         if not isinstance(op, str) or number in self._calls:
             raise ChannelBroken("it sent a call without a name, or with the number of another")
-        if len(self._calls) >= _MOST_CALLS:
-            raise ChannelBroken(f"it had more than {_MOST_CALLS:,} calls in flight")
+        self._call_bytes += len(body)
+        if len(self._calls) >= _MOST_CALLS or self._call_bytes > _MOST_CALL_BYTES:
+            raise ChannelBroken(
+                f"it had more than {_MOST_CALLS:,} calls or {_MOST_CALL_BYTES:,} bytes of them in flight"
+            )
         call = Call(number, op, message, self._answer)
-        self._calls[number] = call
-        self._handler(call)
+        self._calls[number] = call, len(body)
+        try:
+            self._handler(call)
+        except Exception as error:
+            self._fail(error)
+            return
+        if call.task is not None:
+            call.task.add_done_callback(self._worked)
         if len(self._calls) == 1 and number in self._calls:
             self._disarm()
 
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """The host could not do its part (a full disk, a bug): whoever ran the cell gets to know it."""
+        self._error = self._error or error
+        self.stop("cancelled")
+
     def _answer(self, kind: int, number: int, body: bytes) -> None:
-        if self._calls.pop(number, None) is None:
+        found = self._calls.pop(number, None)
+        if found is None:
             return
+        self._call_bytes -= found[1]
         self._owner.send(kind, number, body)
         if not self._calls and self._timer is None:
-            self.arm()
+            self._wind()
 
     def stop(self, why: str) -> None:
         """Interrupts the cell; kills it when it does not yield."""
@@ -316,6 +383,8 @@ class _Running:
 
     def finish(self, report: Mapping[str, Any]) -> None:
         """The cell said that it is done."""
+        if self.final is not None:
+            self.end.final = final_of(decode(self.final))
         self.end.cause = self._stopping or "done"
         self.end.report = report
         self._over()
@@ -332,14 +401,19 @@ class _Running:
             return
         self._ended = True
         self._disarm()
+        if self._cap is not None:
+            self._cap.cancel()
         self._abandon()
         self._owner.take_output(self.end)
         if not self.done.done():  # else the caller was cancelled and has left
-            self.done.set_result(None)
+            if self._error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(self._error)
         self._owner.settled(self)
 
     def _abandon(self) -> None:
-        for call in self._calls.values():
+        for call, _ in self._calls.values():
             call.abandon()
         self._calls.clear()
 

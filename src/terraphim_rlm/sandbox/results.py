@@ -33,7 +33,14 @@ def of_cell(end: CellEnd, origin: Origin, oom: bool) -> ExecutionResult:
             _word(end.report, "type"), _word(end.report, "message"), _word(end.report, "traceback")
         )
     notes = [f"The interpreter was ended: {end.note}."] if end.note else []
-    if state == "lost":
+    if end.fresh:
+        notes.append(
+            "The interpreter had ended since the execution before: this one ran in a fresh one, "
+            "and the variables set earlier are lost."
+        )
+    if end.exit == Exit(None, None):
+        notes.append("The whole sandbox ended, with all its files and variables.")
+    elif state == "lost":
         notes.append("The interpreter's variables are lost; the next cell starts in a fresh one.")
     return ExecutionResult(
         execution_id=new_id("exec"),

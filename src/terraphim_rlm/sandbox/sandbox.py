@@ -28,6 +28,11 @@ _ENV = {
     "LANG": "C.UTF-8",
     "USER": "sandbox",
 }
+_MOST_COMMAND = 128 * 1024 - 1
+"""Bytes of one argument of a program (MAX_ARG_STRLEN of Linux)."""
+_MOST_ENV = 16_384
+_MOST_COMMANDS = 32
+"""One-shot commands at once; more wait. Each takes seven descriptors of ours."""
 _DENIED_ENV = ("LD_", "BASH_ENV", "ENV", "PYTHONHOME", "GIT_")
 
 
@@ -41,7 +46,8 @@ class Sandbox:
         self._python: Interpreter | None = None
         self._bash: StatefulBash | None = None
         self._locks = {"python": asyncio.Lock(), "bash": asyncio.Lock()}
-        self._children = 0
+        self._closing = asyncio.Lock()
+        self._commands = asyncio.Semaphore(_MOST_COMMANDS)
 
     async def start(self) -> None:
         """Starts the machine. Idempotent.
@@ -103,7 +109,9 @@ class Sandbox:
             stdin, env, cwd: for this execution only.
             on_output: gets (`stdout` or `stderr`, text) as it comes.
         """
-        _check(code, timeout, env)
+        _check(code, timeout, env, cwd)
+        if language == "bash":
+            _check_shell(code)
         if language not in LANGUAGES:
             raise InvalidArgument(
                 f"Language {language!r} is not one of {', '.join(LANGUAGES)}.", language=language
@@ -162,20 +170,25 @@ class Sandbox:
         on_output: OnOutput | None = None,
     ) -> ExecutionResult:
         """Runs one shell command from start to end; shares the files, not the variables, of `run`."""
-        _check(command, timeout, env)
-        if "\0" in command:
-            raise InvalidArgument("A shell command cannot hold NUL bytes.")
-        before = self.guest.link.oom_kills()
-        runner = Command(self.guest, self._spec.resources.output_bytes)
-        with _Input(stdin) as stdin_fd:
-            end = await runner.run(
-                command,
-                cwd=cwd or HOME,
-                env=self._environment(env or {}),
-                timeout=timeout,
-                on_output=on_output,
-                stdin_fd=stdin_fd,
+        _check(command, timeout, env, cwd)
+        _check_shell(command)
+        if len(command.encode("utf-8", "surrogateescape")) > _MOST_COMMAND:
+            raise InvalidArgument(
+                f"A shell command of {len(command):,} characters is longer than a system takes.",
+                fix='Use `run(.., language="bash")`, or give the long part as `stdin`.',
             )
+        runner = Command(self.guest, self._spec.resources.output_bytes)
+        async with self._commands:
+            before = self.guest.link.oom_kills()
+            with _Input(stdin) as stdin_fd:
+                end = await runner.run(
+                    command,
+                    cwd=cwd or HOME,
+                    env=self._environment(env or {}),
+                    timeout=timeout,
+                    on_output=on_output,
+                    stdin_fd=stdin_fd,
+                )
         result = self.result(end, before)
         # A one-shot shell has no state that could be lost.
         return _without_state(result, end)
@@ -190,15 +203,19 @@ class Sandbox:
         return {**_ENV, **self._spec.env, **extra}
 
     async def close(self) -> None:
-        """Ends the machine and everything in it. Idempotent."""
+        """Ends the machine and everything in it. Idempotent; a second caller waits for the first."""
+        async with self._closing:
+            await self._close()
+
+    async def _close(self) -> None:
         guest, self._guest = self._guest, None
         if guest is None:
             return
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(guest.close)
             for part in (self._python, self._bash):
                 if part is not None:
                     stack.push_async_callback(part.close)
+            stack.push_async_callback(guest.close)  # first: everything else has then ended
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -227,16 +244,36 @@ class _Input:
             os.close(self._fd)
 
 
-def _check(code: str, timeout: float | None, env: Mapping[str, str] | None) -> None:
+def _check(code: str, timeout: float | None, env: Mapping[str, str] | None, cwd: str | None) -> None:
     if not isinstance(code, str):
         raise InvalidArgument(f"Code must be text, not {type(code).__name__}.")
     if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= 31_536_000):
         raise InvalidArgument(
             f"A time-out must be more than 0 seconds, not {timeout!r}.", timeout=str(timeout)
         )
+    if cwd is not None and not _is_plain(cwd):
+        raise InvalidArgument(f"The folder {cwd!r} is no path.")
     for name, value in (env or {}).items():
-        if not name or "=" in name or "\0" in name + value or name.startswith(_DENIED_ENV):
+        if not (_is_plain(name) and _is_plain(value)) or "=" in name or name.startswith(_DENIED_ENV):
             raise InvalidArgument(f"The environment variable {name!r} may not be set for code in a sandbox.")
+        if not name or len(name) + len(value) > _MOST_ENV:
+            raise InvalidArgument(f"The environment variable {name!r} is empty or too long.")
+
+
+def _check_shell(code: str) -> None:
+    if not _is_plain(code):
+        raise InvalidArgument("A shell command cannot hold NUL bytes or halves of surrogate pairs.")
+
+
+def _is_plain(text: object) -> bool:
+    """Whether it is text that a system call takes."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_state(result: ExecutionResult, end: CellEnd) -> ExecutionResult:

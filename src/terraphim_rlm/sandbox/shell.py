@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
 from terraphim_rlm.sandbox.interpreter import CellEnd
-from terraphim_rlm.sandbox.streams import OnOutput, Stream
+from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
 
 _BASH = "/bin/bash"
+_GRACE = 1.0
+"""Seconds that a bash has to end once it closed its line to us."""
 _LOOP = (
     'while IFS= read -r -d "" -u 3 __trlm; do eval "$__trlm" </dev/null 3<&- 4>&-; '
     'printf "%d\\0" "$?" >&4; done'
@@ -40,8 +43,9 @@ class Command:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
+            heard = listener(on_output)
             for stream in streams:
-                stream.begin(on_output)
+                stream.begin(heard)
             fds = (stdin, streams[0].child_fd, streams[1].child_fd)
             child = await self._guest.spawn([_BASH, "-c", command], cwd, env, fds)
             for stream in streams:
@@ -55,6 +59,8 @@ class Command:
             os.close(stdin)
             for stream in streams:
                 stream.close()
+        if heard is not None:
+            heard.check()
         end.seconds = loop.time() - started
         return end
 
@@ -63,11 +69,11 @@ async def _until(child: Child, timeout: float | None) -> CellEnd:
     """Waits for the end of a child; kills its tree at the time-out or when we are cancelled."""
     end = CellEnd(cause="lost")
     try:
-        end.exit = await asyncio.wait_for(asyncio.shield(child.exited), timeout)
-    except TimeoutError:
-        end.cause = "timeout_killed"
-        child.kill()
-        end.exit = await child.exited
+        over, _ = await asyncio.wait({child.exited}, timeout=timeout)
+        if not over:
+            end.cause = "timeout_killed"
+            child.kill()
+        end.exit = await child.ended()
     except asyncio.CancelledError:
         child.kill()
         raise
@@ -99,10 +105,13 @@ class StatefulBash:
         self._status = -1
         self._answer: asyncio.Future[int | None] | None = None
         self._buffer = b""
+        self._dying = self._untold = False
 
     async def _start(self) -> None:
-        if self._child is not None and not self._child.exited.done():
-            return
+        if self._child is not None:
+            if not self._dying and not self._child.exited.done():
+                return
+            await self._child.ended()
         self._drop()
         scripts_in, scripts = os.pipe2(os.O_CLOEXEC)
         status, status_out = os.pipe2(os.O_CLOEXEC)
@@ -147,40 +156,61 @@ class StatefulBash:
                     "exit_code": 2,
                 }
             )
-        await self._start()
+        fresh = await self._start_again()
         assert self._child is not None
         assert self._streams is not None
         loop = asyncio.get_running_loop()
         started = loop.time()
+        heard = listener(on_output)
         for stream in self._streams:
-            stream.begin(on_output)
+            stream.begin(heard)
         self._answer = loop.create_future()
         self._buffer = b""
         writing = loop.create_task(self._write(code.encode("utf-8", "surrogateescape") + b"\0"))
+        self._untold = True
         try:
-            end = await self._outcome(timeout)
+            end = await self._outcome(self._child, self._answer, timeout)
         except asyncio.CancelledError:
-            self._child.kill()
+            self._kill()
             raise
         finally:
             writing.cancel()
+            await asyncio.wait({writing})
+        self._untold = end.cause == "done"
+        end.fresh = fresh
         end.stdout, cut_out = self._streams[0].take()
         end.stderr, cut_err = self._streams[1].take()
         end.truncated = cut_out or cut_err
         end.seconds = loop.time() - started
+        if heard is not None:
+            heard.check()
         return end
 
-    async def _outcome(self, timeout: float | None) -> CellEnd:
-        assert self._child is not None
-        assert self._answer is not None
-        try:
-            code = await asyncio.wait_for(self._answer, timeout)
-        except TimeoutError:
+    async def _start_again(self) -> bool:
+        """Starts bash if none is alive; True when one had ended of which nobody was told."""
+        before = self._child
+        await self._start()
+        return self._untold and self._child is not before
+
+    async def _outcome(
+        self, child: Child, answer: asyncio.Future[int | None], timeout: float | None
+    ) -> CellEnd:
+        ends: set[asyncio.Future[Any]] = {answer, child.exited}
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done() and not child.exited.done():
+            self._kill()
+            return CellEnd(cause="timeout_killed", exit=await child.ended())
+        code = answer.result() if answer.done() else None
+        if code is not None:
+            return CellEnd(report={"exit_code": code} if code else {})
+        if not (await asyncio.wait({child.exited}, timeout=_GRACE))[0]:
+            self._kill()  # it closed its line to us and lives on
+        return CellEnd(cause="lost", exit=await child.ended())
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            self._dying = True
             self._child.kill()
-            return CellEnd(cause="timeout_killed", exit=await self._child.exited)
-        if code is None:
-            return CellEnd(cause="lost", exit=await self._child.exited)
-        return CellEnd(report={"exit_code": code} if code else {})
 
     async def _write(self, data: bytes) -> None:
         """A script into the pipe, as fast as bash reads it."""
@@ -208,10 +238,11 @@ class StatefulBash:
             os.close(self._scripts)
         self._status = self._scripts = -1
         self._child = self._streams = None
+        self._dying = False
 
     async def close(self) -> None:
         child = self._child
-        if child is not None and self._guest.is_open and not child.exited.done():
-            child.kill()
-            await child.exited
+        self._kill()
+        if child is not None:
+            await child.ended()
         self._drop()

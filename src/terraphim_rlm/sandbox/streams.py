@@ -14,6 +14,30 @@ OnOutput = Callable[[StreamName, str], None]
 _READ = 1 << 16
 
 
+class Listener:
+    """An output callback that may raise. Its first error ends the listening, and is kept for who runs the code."""
+
+    def __init__(self, on_output: OnOutput) -> None:
+        self._on_output = on_output
+        self._error: Exception | None = None
+
+    def __call__(self, name: StreamName, text: str) -> None:
+        if self._error is None:
+            try:
+                self._on_output(name, text)
+            except Exception as error:
+                self._error = error
+
+    def check(self) -> None:
+        """Raises what the callback raised."""
+        if self._error is not None:
+            raise self._error
+
+
+def listener(on_output: OnOutput | None) -> Listener | None:
+    return None if on_output is None else Listener(on_output)
+
+
 class Stream:
     """One pipe of a child. Keeps the first `limit` bytes since `begin`, and reads on past them."""
 
@@ -23,7 +47,7 @@ class Stream:
         self._limit = limit
         self._kept = bytearray()
         self.total = 0
-        self._on_output: OnOutput | None = None
+        self._on_output: Listener | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         reader, self.child_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
@@ -31,7 +55,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(reader, self._readable)
 
-    def begin(self, on_output: OnOutput | None) -> None:
+    def begin(self, on_output: Listener | None) -> None:
         """A new execution starts; what a background process wrote since the last one stays in front."""
         self._on_output = on_output
         if on_output and self._kept:
