@@ -67,6 +67,7 @@ class Lab:
         for path in self.shared.iterdir():
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         if self.victim is None or self.victim.poll() is not None:
+            self._end_victim()
             self._start_victim()
 
     def words(self) -> dict[str, str]:

@@ -34,14 +34,17 @@ def close_off() -> None:
     """Makes this process's network namespace such a network.
 
     Raises:
-        InternalError: it has another interface than loopback, so it is not one of ours.
+        InternalError: this process is not the first of a pid namespace, or a network leads out of here.
         OSError: the kernel refuses.
     """
-    names = [name for _index, name in socket.if_nameindex()]
-    if names != ["lo"] and any(_is_up(name) for name in names if name != "lo"):
-        raise InternalError(f"This network namespace has interfaces: {', '.join(names)}.")
+    up = [name for _index, name in socket.if_nameindex() if name != "lo" and _is_up(name)]
+    if os.getpid() != 1 or up:
+        raise InternalError(
+            f"This is no network namespace of the harness; interfaces: {', '.join(up) or 'lo'}."
+        )
     _ask(_NEWLINK, struct.pack("=BxHiII", socket.AF_UNSPEC, 0, _LOOPBACK, _UP, _UP))
-    for family in (socket.AF_INET, socket.AF_INET6):
+    families = [socket.AF_INET, *([socket.AF_INET6] if os.path.exists("/proc/net/if_inet6") else [])]
+    for family in families:
         route = struct.pack(
             "=BBBBBBBBI", family, 0, 0, 0, _LOCAL_TABLE, _PROTO_BOOT, _SCOPE_HOST, _TYPE_LOCAL, 0
         )
@@ -94,9 +97,11 @@ class Sinks:
         self._stack.close()
 
     def _listener(self, kind: socket.SocketKind, port: int) -> socket.socket:
-        listener = self._stack.enter_context(socket.socket(socket.AF_INET6, kind))
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(("::", port))
+        family = socket.AF_INET6 if os.path.exists("/proc/net/if_inet6") else socket.AF_INET
+        listener = self._stack.enter_context(socket.socket(family, kind))
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("", port))
         if kind == socket.SOCK_STREAM:
             listener.listen(16)
         listener.setblocking(False)
