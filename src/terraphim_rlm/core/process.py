@@ -37,9 +37,10 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts `argv` in a session of its own; `streams` are Popen's stdin, stdout, stderr, cwd, user, group."""
     streams.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.Popen(
+    child: subprocess.Popen[bytes] = subprocess.Popen(
         list(argv), env=dict(env), pass_fds=tuple(pass_fds), close_fds=True, start_new_session=True, **streams
     )
+    return child
 
 
 def run(

@@ -97,6 +97,7 @@ class LlamaEngine:
             raise Cancelled("The call of the local model was cancelled before it began.")
         if self._server is None:
             self._load()
+        assert self._server is not None
         chunks = _Chunks(on_piece, stop)
         chat = "messages" in body
         handle = self._server.handle_chat_completions if chat else self._server.handle_completions
@@ -113,7 +114,7 @@ class LlamaEngine:
         began = time.monotonic()
         folder = _private_folder()
         try:
-            self._server = xllamacpp.Server(
+            self._server = xllamacpp.Server(  # pyright: ignore[reportAttributeAccessIssue]
                 _parameters(xllamacpp, self.path, self.window, folder / "llama.sock")
             )
         except RuntimeError as error:

@@ -124,8 +124,9 @@ def analyse(question: str, *, likeness: bool = True) -> Plan:
             fix="Name the thing that you ask about.",
             question=question,
         )
-    wants = (want for pattern, want in _WANTS if re.search(pattern, question, re.IGNORECASE))
-    return Plan(question.strip(), tuple(concepts.values())[:MAX_CONCEPTS], next(wants, "any"))
+    wants = [want for pattern, want in _WANTS if re.search(pattern, question, re.IGNORECASE)]
+    wanted: Want = wants[0] if wants else "any"
+    return Plan(question.strip(), tuple(concepts.values())[:MAX_CONCEPTS], wanted)
 
 
 def _concept(part: str, token: str, *, first: bool, before: str, likeness: bool) -> Concept | None:

@@ -56,7 +56,7 @@ def parse(reply: str) -> ParsedReply:
         the commands in order, what was dropped and why, a line for the model, and the reply for the transcript.
     """
     work = Work(len(reply))
-    items = _Scan(reply, work).items()
+    items: list[_Item] = _Scan(reply, work).items()
     if not items:
         items = list(markup.bare(reply))
     elif any(isinstance(item, (Final, FinalVar)) for item in items) and words.amid_code(reply, work):

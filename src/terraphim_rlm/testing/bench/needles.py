@@ -59,7 +59,7 @@ def make_task(
     """`size` bytes of real text, with `counts` plain, paraphrased and unanswerable questions planted in it."""
     rng = random.Random(seed)  # noqa: S311 -- reproducible, not secret
     files = dict(_texts(size))
-    pools = {name: rng.sample(pool, len(pool)) for name, pool in _POOLS.items()}
+    pools: dict[str, list[str]] = {name: rng.sample(pool, len(pool)) for name, pool in _POOLS.items()}
     questions: list[Question] = []
     planted: list[str] = []
     for kind, table, count in (("plain", PLAIN, counts[0]), ("paraphrased", PARAPHRASED, counts[1])):
