@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from terraphim_rlm.core.errors import ModelUnreachable
-from terraphim_rlm.engine.lookup import LookupResult, analyse, decide, look_up
-from terraphim_rlm.engine.lookup.pipeline import drive, reader
+from terraphim_rlm.engine.lookup import LookupResult, analyse, decide
+from terraphim_rlm.engine.lookup.pipeline import LIMIT, drive, reader
 from terraphim_rlm.guest import retrieve
 from terraphim_rlm.llm.client import ModelReply, ModelRequest
 
@@ -33,7 +33,9 @@ class Model:
 
 
 async def ask(question: str, text: str, model: Model | None = None) -> LookupResult:
-    return await look_up(question, {"f.txt": text.encode()}, model or Model())  # type: ignore[arg-type]
+    corpus, plan = {"f.txt": text.encode()}, analyse(question)
+    found = retrieve.search(corpus, plan.to_guest(LIMIT))
+    return await drive(decide(plan, found, reader(corpus)), (model or Model()).complete)  # type: ignore[arg-type]
 
 
 FERRY = "The quay is long.\n\nThe night ferry from Oban to Staffa leaves at 21:40 sharp.\n\nIt rains.\n"

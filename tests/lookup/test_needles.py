@@ -103,7 +103,8 @@ def verify(folder: Path) -> tuple[int, dict[str, Any]]:
 def test_the_script_accepts_true_answers(
     task: needles.Task, outcomes: list[tasks.Outcome], tmp_path: Path
 ) -> None:
-    tasks.keep(tmp_path, task, outcomes)
+    tasks.keep_text(tmp_path, task)
+    tasks.keep_answers(tmp_path, outcomes)
     code, report = verify(tmp_path)
     assert (code, report["faults"]) == (0, [])
     assert report["right"] == {"plain": 25, "paraphrased": 15, "unanswerable": 10}
@@ -127,7 +128,8 @@ FAULTS = {
 def test_the_script_notices(
     task: needles.Task, outcomes: list[tasks.Outcome], tmp_path: Path, fault: str
 ) -> None:
-    tasks.keep(tmp_path, task, outcomes)
+    tasks.keep_text(tmp_path, task)
+    tasks.keep_answers(tmp_path, outcomes)
     path = tmp_path / "answers.jsonl"
     answers = [json.loads(line) for line in path.read_text().splitlines()]
     FAULTS[fault](answers[0])

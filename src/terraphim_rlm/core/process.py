@@ -36,11 +36,10 @@ def start(
     **streams: Any,
 ) -> subprocess.Popen[bytes]:
     """Starts `argv` in a session of its own; `streams` are Popen's stdin, stdout, stderr, cwd, user, group."""
-    streams.setdefault("stdin", subprocess.DEVNULL)
-    child: subprocess.Popen[bytes] = subprocess.Popen(
-        list(argv), env=dict(env), pass_fds=tuple(pass_fds), close_fds=True, start_new_session=True, **streams
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, **streams}
+    return subprocess.Popen[bytes](
+        list(argv), env=dict(env), pass_fds=tuple(pass_fds), close_fds=True, start_new_session=True, **options
     )
-    return child
 
 
 def run(

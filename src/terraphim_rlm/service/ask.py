@@ -12,7 +12,7 @@ from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.guard.null import NullGuard
-from terraphim_rlm.llm.select import open_model
+from terraphim_rlm.llm.select import open_model, read_settings
 from terraphim_rlm.service.desk import Desk, Question, Settings
 
 
@@ -45,8 +45,9 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
     model = open_model(request.model, base_url=request.base_url)
     sub_model = model
     try:
-        if request.sub_model is not None:
-            sub_model = open_model(request.sub_model, base_url=request.base_url)
+        named = request.sub_model or (read_settings().sub_model if request.model is None else None)
+        if named is not None:
+            sub_model = open_model(named, base_url=request.base_url)
         settings = Settings(
             model, sub_model, request.sandbox, request.limits, request.resources, NullGuard(), "auto"
         )

@@ -2,11 +2,11 @@
 
 `question.analyse` turns a question into a plan; the guest's `retrieve.search` finds sentences;
 `leaves` asks the model small questions under a grammar that the host builds; `judge` lets an answer
-through only when the host's own copy of the input supports it; `pipeline.look_up` ties these together.
+through only when the host's own copy of the input supports it; `pipeline` has the cell that searches and the way to the model, and `engine/run.py` ties these together.
 """
 
 from terraphim_rlm.engine.lookup.decide import LookupResult, decide
-from terraphim_rlm.engine.lookup.pipeline import drive, look_up, program
+from terraphim_rlm.engine.lookup.pipeline import drive, program
 from terraphim_rlm.engine.lookup.question import Plan, analyse
 
-__all__ = ["LookupResult", "Plan", "analyse", "decide", "drive", "look_up", "program"]
+__all__ = ["LookupResult", "Plan", "analyse", "decide", "drive", "program"]

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
-from terraphim_rlm.engine.lookup.decide import LookupResult, Steps, decide
+from terraphim_rlm.engine.lookup.decide import LookupResult, Steps
 from terraphim_rlm.engine.lookup.judge import ReadSpan
-from terraphim_rlm.engine.lookup.question import Plan, analyse
-from terraphim_rlm.guest import retrieve
-from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
+from terraphim_rlm.engine.lookup.question import Plan
+from terraphim_rlm.llm.client import ModelReply, ModelRequest
 
 Ask = Callable[[ModelRequest], Awaitable[ModelReply | None]]
-Search = Callable[[Any, Mapping[str, Any]], Any]
 LIMIT = 24
 """Sentences that retrieval returns."""
 
@@ -52,23 +49,3 @@ async def drive(steps: Steps, ask: Ask) -> LookupResult:
     except StopIteration as done:
         result: LookupResult = done.value
         return result
-
-
-async def look_up(
-    question: str,
-    corpus: Mapping[str, bytes],
-    model: ModelClient,
-    *,
-    search: Search = retrieve.search,
-) -> LookupResult:
-    """Looks a question up in files held in memory.
-
-    Args:
-        question: one question in plain words.
-        corpus: path -> bytes.
-        model: decides the leaves; grammar and log-probabilities are used where it has them.
-        search: retrieval; the default runs here, an engine passes one that runs in a sandbox.
-    """
-    plan = analyse(question)
-    findings = search(corpus, plan.to_guest(LIMIT))
-    return await drive(decide(plan, findings, reader(corpus)), model.complete)

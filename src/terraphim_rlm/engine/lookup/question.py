@@ -124,9 +124,14 @@ def analyse(question: str, *, likeness: bool = True) -> Plan:
             fix="Name the thing that you ask about.",
             question=question,
         )
-    wants = [want for pattern, want in _WANTS if re.search(pattern, question, re.IGNORECASE)]
-    wanted: Want = wants[0] if wants else "any"
-    return Plan(question.strip(), tuple(concepts.values())[:MAX_CONCEPTS], wanted)
+    return Plan(question.strip(), tuple(concepts.values())[:MAX_CONCEPTS], _wanted(question))
+
+
+def _wanted(question: str) -> Want:
+    for pattern, want in _WANTS:
+        if re.search(pattern, question, re.IGNORECASE):
+            return want
+    return "any"
 
 
 def _concept(part: str, token: str, *, first: bool, before: str, likeness: bool) -> Concept | None:

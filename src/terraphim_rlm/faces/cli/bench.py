@@ -10,7 +10,7 @@ import typer
 from terraphim_rlm.core.errors import Cancelled
 from terraphim_rlm.core.values import SCHEMA_VERSION
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, Debug, Model, mode
+from terraphim_rlm.faces.cli.options import AsJson, AsJsonl, Debug, Model, mode
 from terraphim_rlm.faces.cli.out import Voice, as_json, speaking, write_out
 from terraphim_rlm.faces.cli.words import one_line
 
@@ -19,9 +19,9 @@ _WIDTHS = "{row:<34} {p50:>9} {p95:>9} {p99:>9} {unit:<6} {goal:>8} {met:<4} {wh
 GOAL_MISSED = 1
 
 
-def engine(as_json: AsJson = False, debug: Debug = False) -> None:
+def engine(as_json: AsJson = False, as_jsonl: AsJsonl = False, debug: Debug = False) -> None:
     """Measures what the engine itself costs, with the sandbox on and a model that answers at once."""
-    with speaking("bench engine", mode(as_json), debug) as voice:
+    with speaking("bench engine", mode(as_json, as_jsonl), debug) as voice:
         from terraphim_rlm.testing.bench import engine as bench
 
         _measured(voice, bench.engine)
@@ -31,31 +31,34 @@ def tasks(
     seed: Annotated[int, typer.Option(metavar="N", help="Which facts are planted in the text.")] = 1,
     model: Model = None,
     as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
     debug: Debug = False,
 ) -> None:
     """Measures how often a small model finds what was planted in a megabyte of real text."""
-    with speaking("bench tasks", mode(as_json), debug) as voice:
+    with speaking("bench tasks", mode(as_json, as_jsonl), debug) as voice:
         from terraphim_rlm.testing.bench import tasks as bench
 
         _measured(voice, lambda emit: bench.tasks(seed, model=model, emit=emit))
 
 
 def _measured(voice: Voice, work: Callable[[Emit], Coroutine[Any, Any, bool]]) -> None:
-    """Rows as they are measured: a table for people, one bare object at the end for programs."""
+    """Rows as they are measured: a table for people, a bare object a line or one at the end for programs."""
     from terraphim_rlm.testing.bench.rows import machine
 
     rows: list[Mapping[str, Any]] = []
 
     def emit(row: Mapping[str, Any]) -> None:
         rows.append(row)
-        if not voice.quiet:
+        if voice.mode == "jsonl":
+            write_out(as_json({**row, "machine": machine()}) + "\n")
+        elif not voice.quiet:
             voice.say(_line(row))
 
     if not voice.quiet:
         voice.note(" ".join(f"{name} {value}" for name, value in machine().items()))
         voice.say(_line({name: name for name in ("row", "p50", "p95", "p99", "unit", "goal", "met", "why")}))
     met = Work(lambda: work(emit), lambda: Cancelled("Stopped before the last row.")).run()
-    if voice.quiet:
+    if voice.mode == "json":
         write_out(
             as_json(
                 {"schema_version": SCHEMA_VERSION, "met": met, "machine": machine(), "rows": rows}, indent=2

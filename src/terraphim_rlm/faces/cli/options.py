@@ -9,6 +9,7 @@ import typer
 from terraphim_rlm.faces.cli.out import Mode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, as they come.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Model = Annotated[
     str | None,

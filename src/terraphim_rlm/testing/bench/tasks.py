@@ -8,23 +8,24 @@ judgement without any model). Every question is written to `answers.jsonl` besid
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from terraphim_rlm.core.paths import data_dir
-from terraphim_rlm.core.values import SCHEMA_VERSION, to_json
+from terraphim_rlm.core.values import SCHEMA_VERSION, Limits, to_json
 from terraphim_rlm.engine.lookup.decide import LookupResult, decide
-from terraphim_rlm.engine.lookup.pipeline import LIMIT, look_up, reader
+from terraphim_rlm.engine.lookup.pipeline import LIMIT, reader
 from terraphim_rlm.engine.lookup.question import analyse
 from terraphim_rlm.guest import retrieve
-from terraphim_rlm.llm.select import open_model
+from terraphim_rlm.service.rlm import Rlm
 from terraphim_rlm.testing.bench.needles import Question, Task, make_task
 from terraphim_rlm.testing.bench.rows import row
 
-LookUp = Callable[[str, Mapping[str, bytes]], Awaitable[LookupResult]]
+LookUp = Callable[[str], Awaitable[LookupResult]]
 GOALS = {"plain": 23, "paraphrased": None, "unanswerable": 8}
 
 
@@ -56,17 +57,14 @@ async def tasks(
     Raises:
         UnknownModel, ModelNotInstalled: the model cannot be opened.
     """
-    client = open_model(model or "local")
     task = make_task(seed)
-    try:
-        outcomes = [
-            await _outcome(task, question, lambda q, files: look_up(q, files, client))
-            for question in task.questions
-        ]
-    finally:
-        await client.aclose()
     where = folder or data_dir() / "bench" / f"tasks-{seed}"
-    keep(where, task, outcomes)
+    keep_text(where, task)
+    async with Rlm(model or "local", limits=Limits(tokens=None, seconds=None), route="lookup") as rlm:
+        outcomes = [
+            await _outcome(task, question, _asked(rlm, where / "text")) for question in task.questions
+        ]
+    keep_answers(where, outcomes)
     met = True
     for one in rows(task, outcomes, where):
         emit(one)
@@ -74,9 +72,20 @@ async def tasks(
     return met
 
 
+def _asked(rlm: Rlm, text: Path) -> LookUp:
+    """A whole run a question: search in the sandbox, leaves under the ledger, all of it journaled."""
+
+    async def ask(question: str) -> LookupResult:
+        answer = await rlm.ask(question, text)
+        found = tuple(replace(item, path=str(Path(item.path).relative_to(text))) for item in answer.evidence)
+        return LookupResult(answer.text, answer.value, answer.confidence, found)
+
+    return ask
+
+
 async def _outcome(task: Task, question: Question, ask: LookUp) -> Outcome:
     started = time.perf_counter()
-    result = await ask(question.question, task.files)
+    result = await ask(question.question)
     seconds = time.perf_counter() - started
     plan = analyse(question.question)
     findings = retrieve.search(task.files, plan.to_guest(LIMIT))
@@ -123,12 +132,17 @@ def _same(text: str, fact: str) -> bool:
     return bool(fact) and " ".join(text.split()) == fact
 
 
-def keep(folder: Path, task: Task, outcomes: Iterable[Outcome]) -> None:
-    """Writes the text to `folder/text` and each question with its answer to `folder/answers.jsonl`."""
+def keep_text(folder: Path, task: Task) -> None:
+    """Writes the text to `folder/text`, in place of what an earlier bench left there."""
+    shutil.rmtree(folder / "text", ignore_errors=True)
     for path, raw in task.files.items():
         target = folder / "text" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(raw)
+
+
+def keep_answers(folder: Path, outcomes: Iterable[Outcome]) -> None:
+    """Writes each question with its answer to `folder/answers.jsonl`."""
     lines = [json.dumps(answer_line(outcome), ensure_ascii=False) for outcome in outcomes]
     (folder / "answers.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
