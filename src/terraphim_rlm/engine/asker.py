@@ -27,6 +27,7 @@ class Asker:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._settled = asyncio.Event()
+        self._line = asyncio.Lock()  # first come, first served; only the first of a long line wakes and tries
 
     async def ask(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply:
         """One call. Waits for room when other calls hold the rest of the budget.
@@ -47,11 +48,14 @@ class Asker:
         self, model: ModelClient, account: Account, request: ModelRequest, hold: Hold
     ) -> ModelReply:
         left = account.remaining_seconds()
+        limit = asyncio.timeout(None if left == math.inf else left)
         try:
-            async with asyncio.timeout(None if left == math.inf else left):
+            async with limit:
                 return await model.complete(request)
         except TimeoutError:
-            account.check_time()
+            if limit.expired():
+                account.check_time()
+                raise TimeBudgetExceeded("The run's seconds are over.") from None  # two clocks, a hair apart
             raise
         except ModelError:
             hold.settle(Usage(tokens_in=estimate_messages(request.messages), estimated=True))
@@ -76,16 +80,17 @@ class Asker:
     async def _room(
         self, model: ModelClient, account: Account, request: ModelRequest
     ) -> tuple[Hold, ModelRequest]:
-        while True:
-            try:
-                return self._reserve(model, account, request)
-            except TimeBudgetExceeded:
-                raise
-            except BudgetExceeded:
-                if self._ledger.in_flight == 0:
+        async with self._line:
+            while True:
+                try:
+                    return self._reserve(model, account, request)
+                except TimeBudgetExceeded:
                     raise
-                self._settled.clear()
-                await self._settled.wait()
+                except BudgetExceeded:
+                    if self._ledger.in_flight == 0:
+                        raise
+                    self._settled.clear()
+                    await self._settled.wait()
 
     def _reserve(
         self, model: ModelClient, account: Account, request: ModelRequest
@@ -103,6 +108,11 @@ class Asker:
         )
         room = max(hold.tokens - prompt, 1)
         return hold, request if room == request.max_tokens else replace(request, max_tokens=room)
+
+
+def prompt_characters(model: ModelClient) -> int:
+    """How long a sub-prompt should at most be: half of what the model reads, so that a reply has room."""
+    return min((model.info.window or UNKNOWN_WINDOW // 4) * 2, 100_000)
 
 
 def check_window(model: ModelClient, prompt_tokens: int) -> None:

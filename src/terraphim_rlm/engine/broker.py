@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, RlmError
+from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
-from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker
+from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.calls import Call, described
@@ -22,11 +23,11 @@ from terraphim_rlm.sandbox.calls import Call, described
 MOST_PROMPTS = 10_000
 """Prompts of one batch."""
 _MOST_REPLY = 1_000_000
+_MOST_REFUSALS = 1_000
+"""Failed calls of one node that are told; a cell that tries for ever must not fill the journal."""
 
 ChildAsker = Callable[[str, Any], Awaitable[Any]]
 """`(question, context) -> value`: runs a child node."""
-Wish = Callable[[Mapping[str, Any]], ModelRequest]
-"""Makes the request of a host-defined sub-call (`pick`, ..) from its arguments."""
 
 
 class Broker:
@@ -39,22 +40,24 @@ class Broker:
         model: ModelClient,
         teller: Teller,
         child: ChildAsker,
-        wishes: Mapping[str, Wish] | None = None,
     ) -> None:
         self._asker = asker
         self._account = account
         self._model = model
         self._tell = teller
         self._child = child
-        self._wishes = dict(wishes or {})
+        self._refused = 0
+
+    @property
+    def prompt_characters(self) -> int:
+        """How long a sub-prompt should at most be."""
+        return prompt_characters(self._model)
 
     def __call__(self, call: Call) -> None:
         """Takes one call; see `sandbox.calls.CallHandler`."""
         if call.op == "llm_query" and self._at_once(call):
             return
         work = _OPS.get(call.op)
-        if work is None and call.op in self._wishes:
-            work = Broker._wish
         if work is None:
             call.fail(InvalidArgument(f"There is no sub-call {call.op!r}."))
             return
@@ -71,7 +74,9 @@ class Broker:
             self._told(call, 0, reply.usage)  # after the reply: the cell goes on meanwhile
         except RlmError as error:
             call.fail(error)
-            self._told(call, 1, Usage())
+            self._refused += 1
+            if self._refused <= _MOST_REFUSALS:
+                self._told(call, 1, Usage())
         return True
 
     def _told(self, call: Call, failed: int, usage: Usage) -> None:
@@ -83,7 +88,8 @@ class Broker:
         number = new_id("exec")
         prompts = call.args.get("prompts")
         count = len(prompts) if isinstance(prompts, list) else 1
-        self._tell("call.started", call_id=number, op=call.op, count=count)
+        tell = self._tell if self._refused < _MOST_REFUSALS else _untold
+        tell("call.started", call_id=number, op=call.op, count=count)
         started = asyncio.get_running_loop().time()
         ok, failed, usage = False, count, Usage()
         try:
@@ -91,11 +97,12 @@ class Broker:
             ok = failed == 0
             call.reply(value)
         except Exception as error:
+            self._refused += 1
             call.fail(error)
             if not isinstance(error, RlmError):
                 raise
         finally:
-            self._tell(
+            tell(
                 "call.finished",
                 call_id=number,
                 ok=ok,
@@ -108,10 +115,6 @@ class Broker:
         request = self._request(call.args)
         reply = await self._asker.ask(self._model, self._account, request)
         return reply.text[:_MOST_REPLY], 0, reply.usage
-
-    async def _wish(self, call: Call) -> tuple[Any, int, Usage]:
-        reply = await self._asker.ask(self._model, self._account, self._wishes[call.op](call.args))
-        return reply.text, 0, reply.usage
 
     async def _batch(self, call: Call) -> tuple[Any, int, Usage]:
         prompts = call.args.get("prompts")
@@ -178,6 +181,10 @@ _OPS: dict[str, Callable[..., Awaitable[tuple[Any, int, Usage]]]] = {
     "llm_query_batched": Broker._batch,
     "rlm_query": Broker._rlm,
 }
+
+
+def _untold(type: EventType, **data: Any) -> None:
+    """In place of a teller, for what is not told any more."""
 
 
 def _item(reply: ModelReply) -> tuple[dict[str, Any], Usage]:

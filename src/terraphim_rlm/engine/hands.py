@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from terraphim_rlm.core.errors import SandboxLost
 from terraphim_rlm.core.ledger import Account, Ledger, Remaining
 from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
+from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
 from terraphim_rlm.engine.neutral import neutralise
@@ -32,6 +33,8 @@ from terraphim_rlm.sandbox.streams import OnOutput, StreamName
 
 CELL_SECONDS = 30.0
 """Of a cell's or a shell command's own work; waiting for sub-calls does not count."""
+_MOST_PIECES = 256
+"""Pieces of a cell's output that are told as they come; the whole is told when it has ended."""
 
 
 class Guard(Protocol):
@@ -89,6 +92,11 @@ class Hands:
         """The last thing that a cell printed."""
 
     @property
+    def bounds(self) -> str:
+        """What the model has to know of how long a cell and a sub-prompt may be."""
+        return prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
+
+    @property
     def turns(self) -> int | None:
         return self._ledger.limits.turns
 
@@ -130,8 +138,13 @@ class Hands:
         if blocked is not None:
             return self._end(number, code, blocked, done)
         before = self._sandbox.guest.link.oom_kills()
+        left = self._account.remaining_seconds()
         end = await self._interpreter.execute(
-            code, timeout=self._seconds(), handler=self._broker, on_output=self._output(number)
+            code,
+            timeout=CELL_SECONDS,
+            cap=None if math.isinf(left) else max(left, 0.01),
+            handler=self._broker,
+            on_output=self._output(number),
         )
         result = self._end(number, code, self._sandbox.result(end, before), done)
         if end.final is not None and result.status == "ok":
@@ -172,8 +185,13 @@ class Hands:
         return result
 
     def _output(self, number: str) -> OnOutput:
+        left = _MOST_PIECES
+
         def told(stream: StreamName, text: str) -> None:
-            self._tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                self._tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
 
         return told
 
@@ -190,7 +208,13 @@ class Hands:
         )
 
     async def _final_var(self, name: str, done: Done) -> None:
-        found = await self._interpreter.fetch(name)
+        try:
+            found = await self._interpreter.fetch(name)
+        except SandboxLost as error:
+            if not self._sandbox.guest.is_open:
+                raise
+            done.observations.append(f"{error.message} All variables are lost except `context`.")
+            return
         if found.get("found") is not True:
             near = ", ".join(str(item) for item in found.get("near") or [])
             hint = f" Did you mean {near}?" if near else ""

@@ -11,6 +11,7 @@ from terraphim_rlm.core.errors import (
     BudgetExceeded,
     ModelRefused,
     ReplyInvalid,
+    RlmError,
     SchemaMismatch,
 )
 from terraphim_rlm.core.ledger import Account
@@ -43,6 +44,8 @@ class Outcome:
     """A limit ended it, and this is the best there was."""
     spans: tuple[tuple[str, int, int], ...] = ()
     """Cited by the model's code; still to be checked."""
+    error: RlmError | None = None
+    """What ended it, when it is partial."""
 
 
 class Node:
@@ -84,16 +87,15 @@ class Node:
             outcome = await self._turns()
         except BudgetExceeded as error:
             self._tell("error", **error.to_json())
-            outcome = await self._partial(error.row.termination)
+            outcome = await self._partial(error)
         except ModelRefused as error:
-            outcome = Outcome(None, error.message, "refused", partial=True)
+            outcome = Outcome(None, error.message, "refused", partial=True, error=error)
         self._tell("node.finished", depth=self._account.depth, termination=outcome.termination)
         return outcome
 
     async def _turns(self) -> Outcome:
-        limits = prompts.opening(self._question, self._context, "")
         self._messages = [Message("system", prompts.SYSTEM)]
-        said = limits.rstrip()
+        said = prompts.opening(self._question, self._context, self._hands.bounds)
         while True:
             turn = self._account.take_turn()
             header = prompts.turn_header(turn, self._hands.turns, self._question, self._hands.left())
@@ -144,7 +146,7 @@ class Node:
         if self._silent >= _MOST_SILENT:
             error = ReplyInvalid(f"{self._silent} replies in a row held no command.")
             self._tell("error", **error.to_json())
-            return Outcome(None, self._best(), "stalled", partial=True), ""
+            return Outcome(None, self._best(), "stalled", partial=True, error=error), ""
         return None, parsed.notice or prompts.NOTHING_TO_RUN
 
     def _stalled(self, done: Done) -> Outcome | None:
@@ -156,7 +158,8 @@ class Node:
         self._last_step = step
         if self._repeats + 1 < _MOST_REPEATS:
             return None
-        return Outcome(None, self._best(), "stalled", partial=True)
+        error = ReplyInvalid(f"The same code gave the same output {_MOST_REPEATS} times in a row.")
+        return Outcome(None, self._best(), "stalled", partial=True, error=error)
 
     async def _finish(self, finish: Finish, done: Done) -> tuple[Outcome | None, str]:
         if not self._looked:
@@ -177,15 +180,16 @@ class Node:
     def _best(self) -> str:
         return self._hands.shown or self._said
 
-    async def _partial(self, termination: str) -> Outcome:
+    async def _partial(self, error: BudgetExceeded) -> Outcome:
         """The best there is when a limit ends the node: a drafted answer, else the last output."""
         draft = await self._hands.draft()
         return Outcome(
             draft.value if draft else None,
             draft.text if draft else self._best(),
-            termination,  # type: ignore[arg-type]
+            error.row.termination,  # type: ignore[arg-type]
             partial=True,
             spans=draft.spans if draft else (),
+            error=error,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ Route = Literal["auto", "direct", "loop", "lookup"]
 DIRECT_TOKENS = 16_000
 """Inputs smaller than this go to the model whole: below about 2^14 tokens a direct call is more often right
 than a recursive one (Zhang et al., arXiv 2512.24601, figure 1)."""
+_MOST_CHILDREN = 16
+"""Nodes of one level that work at once; more wait. Each has an interpreter and three descriptors of ours."""
+_MOST_BEST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Run:
         self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease)
         self._asker = Asker(self.ledger)
         self._children = 0
+        # For each level, so that no node holds the place that its own child waits for.
+        self._levels: dict[int, asyncio.Semaphore] = {}
 
     def _announce(self) -> None:
         task, context = self.task, self.task.context
@@ -147,21 +153,22 @@ class Run:
         )
         request = ModelRequest(messages, purpose="direct", node=self._root.node, schema=task.schema)
         self._root("node.started", depth=0, question=task.question)
-        reply = await self._asker.ask(task.model, self.ledger.root, request)
-        self._root(
-            "turn.reply",
-            turn=1,
-            text=reply.text,
-            usage=to_json(reply.usage),
-            finish_reason=reply.finish_reason,
-        )
-        text = reply.text.strip()
-        if is_not_found(text):
-            return Outcome(None, "not found", "not_found")
-        value = value_of(text, task.schema)
-        check_schema(value, task.schema)
-        self._root("node.finished", depth=0, termination="final")
-        return Outcome(value, text, "final", partial=reply.finish_reason == "length")
+        try:
+            reply = await self._asker.ask(task.model, self.ledger.root, request)
+        except BudgetExceeded as error:
+            self._root("error", **error.to_json())
+            outcome = Outcome(None, "", error.row.termination, partial=True)  # type: ignore[arg-type]
+        else:
+            self._root(
+                "turn.reply",
+                turn=1,
+                text=reply.text,
+                usage=to_json(reply.usage),
+                finish_reason=reply.finish_reason,
+            )
+            outcome = _of_reply(reply, task.schema)
+        self._root("node.finished", depth=0, termination=outcome.termination)
+        return outcome
 
     async def _loop(self) -> Outcome:
         sandbox = await self._sandbox()
@@ -192,8 +199,26 @@ class Run:
     async def _child(
         self, sandbox: Sandbox, account: Account, parent: Teller, question: str, value: Any
     ) -> Any:
-        """A node below another: own interpreter and folder, the same budget."""
+        """A node below another: own interpreter and folder, the same budget.
+
+        Raises:
+            RlmError: what ended it before it had an answer.
+        """
         own = account.child()
+        async with self._levels.setdefault(own.depth, asyncio.Semaphore(_MOST_CHILDREN)):
+            outcome = await self._work_below(sandbox, own, parent, question, value)
+        if outcome.error is not None:
+            error = outcome.error
+            raise type(error)(
+                f"The child node did not finish: {error.message} The best it had: {outcome.text[:_MOST_BEST]!r}.",
+                fix=error.fix,
+                **error.details,
+            )
+        return outcome.text if outcome.value is None else outcome.value
+
+    async def _work_below(
+        self, sandbox: Sandbox, own: Account, parent: Teller, question: str, value: Any
+    ) -> Outcome:
         self._children += 1
         context = None if value in (None, "", [], {}) else make_context(value)
         teller = Teller(self._log, new_id("node"), parent.node)
@@ -203,12 +228,11 @@ class Run:
                 interpreter.give(context.handover())
             hands = self._hands(sandbox, interpreter, own, teller)
             model = self.task.sub_model
-            outcome = await Node(question, context, model, own, self._asker, hands, teller).run()
+            return await Node(question, context, model, own, self._asker, hands, teller).run()
         finally:
             await interpreter.close()
             if context is not None:
                 context.close()
-        return outcome.text if outcome.value is None else outcome.value
 
     async def _look_up(self) -> Answer:
         """The program that the host writes for small models: search in the sandbox, judge here, ask about leaves."""
@@ -266,6 +290,18 @@ class Run:
 
     def _warned(self, limit: str, used: float, of: float) -> None:
         self._root("budget.warning", limit=limit, used=used, of=of)
+
+
+def _of_reply(reply: ModelReply, schema: Mapping[str, Any] | None) -> Outcome:
+    """What a reply to a direct question comes to."""
+    text = reply.text.strip()
+    if reply.finish_reason == "refusal":
+        return Outcome(None, f"The model refused: {text[:500]}", "refused", partial=True)
+    if is_not_found(text):
+        return Outcome(None, "not found", "not_found")
+    value = value_of(text, schema)
+    check_schema(value, schema)
+    return Outcome(value, text, "final", partial=reply.finish_reason == "length")
 
 
 def _confidence(outcome: Outcome, found: tuple[Evidence, ...]) -> Confidence:

@@ -155,7 +155,13 @@ def _shipped(context):
     if context is None:
         return None
     described = describe(context)
-    return {"json": described["value"]} if described["json"] else {"json": str(context)}
+    if described["json"]:
+        return {"json": described["value"]}
+    if hasattr(type(context), "plain") and not hasattr(type(context), "find"):
+        raise ValueError(
+            f"rlm_query: {len(context.bytes):,} bytes are too much for a child; give it some of the files or lines"
+        )
+    return {"json": str(context)}
 
 
 def _error(value):

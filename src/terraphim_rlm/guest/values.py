@@ -27,8 +27,10 @@ def describe(value):
 
 
 def _plain(value):
-    """Views as their text; everything else as it is."""
-    return value.text() if hasattr(type(value), "text") and hasattr(type(value), "bytes") else value
+    """Views of the input as what they show, unless that is too much; everything else as it is."""
+    if hasattr(type(value), "plain") and len(value.bytes) <= MOST_JSON:
+        return value.plain()
+    return value
 
 
 def _is_json(value):

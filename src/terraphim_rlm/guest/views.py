@@ -59,7 +59,7 @@ class Text(str):
 
     __slots__ = ("bytes", "path")
 
-    def text(self):
+    def plain(self):
         return str(self)
 
     def __reduce__(self):
@@ -116,7 +116,7 @@ class LazyText:
     def __str__(self):
         return str(self.bytes, "utf-8", self._errors)
 
-    text = __str__
+    plain = __str__
 
     def __iter__(self):
         for start in range(0, len(self), _STEP):
@@ -182,6 +182,10 @@ class Folder(Mapping):  # type: ignore[type-arg]
     def __len__(self):
         return len(self._files)
 
+    def plain(self):
+        """The same as a dict of str."""
+        return {path: str(self[path]) for path in self}
+
     def spans(self):
         """(path, start, end) of each file in `.bytes`."""
         return [(path, start, end) for path, (start, end, _) in self._files.items()]
@@ -211,6 +215,10 @@ class Records(Sequence):  # type: ignore[type-arg]
             return [self[i] for i in range(*index.indices(len(self)))]
         start, end = self._spans[index]
         return json.loads(bytes(self.bytes[start:end]))
+
+    def plain(self):
+        """The same as a list."""
+        return list(self)
 
     def __repr__(self):
         return f"<Records of {self.path!r}: {len(self):,} JSON lines; context[0] is the first, parsed>"

@@ -23,6 +23,8 @@ from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
 
 _GRACE = 1.0
 """Seconds that an interrupted cell has to yield."""
+_FETCH_SECONDS = 10.0
+_MOST_NESTING = 64
 _MOST_CALLS = 20_000
 """Calls of one cell in flight."""
 _MOST_CALL_BYTES = 128 << 20
@@ -196,7 +198,7 @@ class Interpreter:
         self._values[number] = future
         self._channel.send(frames.GET, number, name.encode("utf-8", "surrogatepass"))
         try:
-            return await asyncio.wait_for(future, 10)
+            return await asyncio.wait_for(future, _FETCH_SECONDS)
         except TimeoutError:
             self._kill()
             raise SandboxLost(f"The interpreter did not say what {name!r} holds.") from None
@@ -419,17 +421,29 @@ class _Running:
 
 
 def final_of(body: Mapping[str, Any]) -> Final:
-    """What a cell says of a final value; nothing in it is believed but its types."""
-    evidence = body.get("evidence")
+    """What a cell says of a final value; nothing in it is believed but its types.
+
+    A value nested deeper than anybody can walk is taken as none that JSON carries.
+    """
+    evidence, value = body.get("evidence"), body.get("value")
+    is_json = body.get("json") is True and _is_shallow(value, _MOST_NESTING)
     spans = [
         (item[0], item[1], item[2])
         for item in (evidence if isinstance(evidence, list) else [])[:1000]
         if isinstance(item, list) and [type(part) for part in item] == [str, int, int]
     ]
     return Final(
-        body.get("value"),
-        body.get("json") is True,
+        value if is_json else None,
+        is_json,
         str(body.get("repr", "")),
         str(body.get("source", "")),
         tuple(spans),
     )
+
+
+def _is_shallow(value: Any, nesting: int) -> bool:
+    if isinstance(value, dict):
+        return nesting > 0 and all(_is_shallow(item, nesting - 1) for item in value.values())
+    if isinstance(value, list):
+        return nesting > 0 and all(_is_shallow(item, nesting - 1) for item in value)
+    return True

@@ -30,11 +30,12 @@ class Spare:
     def __init__(self, make: Callable[[], Awaitable[Sandbox]]) -> None:
         self._make = make
         self._task: asyncio.Task[Sandbox] | None = None
+        self._closed = False
         self._handed_out = self._ready = self._failures = 0
 
     def open(self) -> None:
-        """Begins to make the spare, in the background, if there is none."""
-        if self._task is None:
+        """Begins to make the spare, in the background, if there is none. After `close`, nothing."""
+        if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._prepared(warm=True))
 
     async def take(self) -> Sandbox:
@@ -48,9 +49,10 @@ class Spare:
                 box = await task
             except Exception:
                 self._failures += 1  # tried again below, where the error is the caller's
-        if box is None or not box.guest.is_open:
-            box = await self._prepared(warm=False)
-        return box
+        if box is not None and not box.guest.is_open:
+            await box.close()
+            box = None
+        return box or await self._prepared(warm=False)
 
     async def wait_ready(self) -> None:
         """Returns when the spare is ready, or could not be made."""
@@ -73,6 +75,7 @@ class Spare:
 
     async def close(self) -> None:
         """Ends the spare. Idempotent."""
+        self._closed = True
         task, self._task = self._task, None
         if task is None:
             return

@@ -85,9 +85,12 @@ class Desk:
         self._stack.push_async_callback(self._close_backend)
         self._stack.push_async_callback(self.spare.close)
         self._stack.push_async_callback(self._close_kept)
+        self._prepare()
+        return self
+
+    def _prepare(self) -> None:
         if self._keeps_spare and self._settings.route != "direct":
             self.spare.open()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -101,14 +104,15 @@ class Desk:
         kept = self._followed(question.follow) if question.follow else _Kept()
         try:
             if question.context is not None:
-                kept.context = await asyncio.to_thread(make_context, question.context)
+                old, kept.context = kept.context, await _made(question.context)
+                if old is not None:
+                    old.close()
             answer = await self._worked(self._run(question, kept))
         except BaseException:
             await kept.close()
             raise
         finally:
-            if self._keeps_spare:
-                self.spare.open()
+            self._prepare()
         self._keep(answer.run_id, kept)
         return answer
 
@@ -187,6 +191,21 @@ class Desk:
     async def _close_backend(self) -> None:
         if self._backend is not None:
             await self._backend.close()
+
+
+async def _made(value: Any) -> Context:
+    """The input, read in a thread. A thread cannot be stopped: what it makes for nobody is closed."""
+    making = asyncio.ensure_future(asyncio.to_thread(make_context, value))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(_close_made)
+        raise
+
+
+def _close_made(making: asyncio.Future[Context]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
 
 
 def _of_system(error: OSError) -> RlmError:

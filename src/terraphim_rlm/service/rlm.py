@@ -77,7 +77,13 @@ class Rlm:
     ) -> None:
         desk, self._desk = self._desk, None
         assert desk is not None
-        await desk.__aexit__(kind, error, trace)
+        try:
+            await desk.__aexit__(kind, error, trace)
+        finally:
+            await self._close_models()
+
+    async def _close_models(self) -> None:
+        """Those that were opened here; one that is asked again opens again."""
         for client in self._owned:
             await client.aclose()
 
@@ -104,8 +110,11 @@ class Rlm:
         asked = Question(question, context, schema, follow, sinks)
         if self._desk is not None:
             return await self._desk.ask(asked)
-        async with Desk(self._settings, keeps_spare=False) as desk:
-            return await desk.ask(asked)
+        try:
+            async with Desk(self._settings, keeps_spare=False) as desk:
+                return await desk.ask(asked)
+        finally:
+            await self._close_models()
 
     async def wait_ready(self) -> None:
         """Returns when the spare sandbox of an entered `Rlm` is ready."""
@@ -123,6 +132,9 @@ class Rlm:
             await task
         finally:
             task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # seen: whoever left early does not want it
 
 
 class RlmSync:
