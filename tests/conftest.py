@@ -12,6 +12,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folders_lie_together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chosen before any test sets `TMPDIR`, which would take the folders of all later tests away with its own."""
+    return tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture(autouse=True)
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the user's journal, configuration or models."""
