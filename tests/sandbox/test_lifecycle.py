@@ -188,3 +188,16 @@ async def test_two_closes_at_once_both_return_when_nothing_is_left() -> None:
         await asyncio.wait_for(asyncio.gather(box.close(), box.close()), 10)
         assert (await asyncio.wait_for(link.ended(), 0.01)) is not None
         assert (await asyncio.gather(running, return_exceptions=True))[0] is not None
+
+
+async def test_a_thread_left_in_a_call_does_not_take_what_is_meant_for_the_next_cell(box: Sandbox) -> None:
+    code = (
+        "import threading, time\n"
+        "for _ in range(4): threading.Thread(target=lambda: llm_query('x'), daemon=True).start()\n"
+        "time.sleep(0.05)"
+    )
+    await box.python.execute(code, timeout=5, handler=lambda call: None)
+    for n in range(20):
+        result = await asyncio.wait_for(box.run(f"print({n})", timeout=3), 5)
+        assert result.stdout == f"{n}\n"
+    assert (await asyncio.wait_for(box.python.fetch("n"), 5))["found"] is False

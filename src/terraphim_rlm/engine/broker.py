@@ -95,6 +95,7 @@ class Broker:
         try:
             value, failed, usage = await work(self, call)
             ok = failed == 0
+            self._refused += not ok
             call.reply(value)
         except Exception as error:
             self._refused += 1

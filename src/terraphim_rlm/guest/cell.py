@@ -46,7 +46,7 @@ class Cell:
         self.channel.send(frames.HELLO, 0)
         while True:
             try:
-                kind, number, body = self.channel.read()
+                kind, number, body = self.channel.request()
             except HostGone:
                 return
             if kind == frames.EXEC:

@@ -9,6 +9,7 @@ from . import frames
 
 _SPACE = _socket.CMSG_SPACE(4 * 4)
 _CHUNK = 1 << 16
+_ANSWERS = (frames.REPLY, frames.FAIL)
 
 
 class HostGone(SystemExit):
@@ -16,7 +17,11 @@ class HostGone(SystemExit):
 
 
 class Channel:
-    """Frames over one stream socket. Any thread of the cell may call; one of them reads for all."""
+    """Frames over one stream socket. Any thread of the cell may call; one of them reads for all.
+
+    A thread that is still in a call when its cell has ended goes on reading: what is meant for the cell's main
+    loop must reach that, whoever reads it.
+    """
 
     def __init__(self, fd):
         self._socket = _socket.socket(fileno=fd)
@@ -25,34 +30,46 @@ class Channel:
         self._state_lock = _thread.allocate_lock()
         self._buffer = bytearray()
         self._fds = []
-        self._reading = False
-        self._waiting = {}  # number of a call -> the lock its thread sleeps on
+        self._leader = 0  # ident of the thread that reads
+        self._requests = []  # frames for the main loop
+        self._waiting = {}  # number of a call -> the lock its thread sleeps on; the main loop has number 0
         self._replies = {}
         self._last = 0
-        self._sending = False
-        self._interrupted = False
+        self._sender = 0  # ident of the thread that is in the middle of a frame
+        self._interrupted = 0
 
     def send(self, kind, number, body=b""):
         data = frames.pack(kind, number, body)
         with self._send_lock:
-            self._sending = True
+            self._sender = _thread.get_ident()
             view = memoryview(data)
             while view:
                 view = view[self._socket.send(view) :]
-            self._sending = False
-        if self._interrupted:
-            self._interrupted = False
+            self._sender = 0
+        if self._interrupted and _thread.get_ident() == self._interrupted:
+            self._interrupted = 0
             raise KeyboardInterrupt
 
     def interrupt(self):
-        """Raises KeyboardInterrupt, but never in the middle of a frame."""
-        if self._sending:
-            self._interrupted = True
+        """Raises KeyboardInterrupt, but never in the middle of a frame of this thread, the main one."""
+        if self._sender == _thread.get_ident():
+            self._interrupted = self._sender
         else:
             raise KeyboardInterrupt
 
-    def read(self):
-        """The next frame as (kind, number, body)."""
+    def request(self):
+        """The next frame that answers no call, as (kind, number, body). For the main loop alone."""
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        with self._state_lock:
+            self._waiting[0] = lock
+        try:
+            return self._wait(0, lock)
+        finally:
+            with self._state_lock:
+                del self._waiting[0]
+
+    def _read(self):
         while len(self._buffer) < frames.HEADER.size:
             self._fill()
         length, kind, number = frames.HEADER.unpack_from(self._buffer)
@@ -97,12 +114,15 @@ class Channel:
 
     def _wait(self, number, lock):
         """Leader and followers: one thread reads and hands out; when it has its own, it names the next."""
+        me = _thread.get_ident()
         while True:
             with self._state_lock:
-                if number in self._replies:
-                    return self._replies.pop(number)
-                leads = not self._reading
-                self._reading = True if leads else self._reading
+                if self._has(number):
+                    return self._replies.pop(number) if number else self._requests.pop(0)
+                # Our own name is left over from an interrupt that came between two steps.
+                leads = self._leader in (0, me)
+                if leads:
+                    self._leader = me
             if not leads:
                 lock.acquire()
                 continue
@@ -111,20 +131,26 @@ class Channel:
             finally:
                 self._step_down(number)
 
+    def _has(self, number):
+        return number in self._replies if number else bool(self._requests)
+
     def _lead(self, number):
-        while number not in self._replies:
-            kind, answered, body = self.read()
+        while not self._has(number):
+            frame = self._read()
+            receiver = frame[1] if frame[0] in _ANSWERS else 0
             with self._state_lock:
-                if answered in self._waiting:
-                    self._replies[answered] = (kind, body)
-                    if answered != number:
-                        _wake(self._waiting[answered])
+                if receiver == 0:
+                    self._requests.append(frame)
+                elif receiver in self._waiting:
+                    self._replies[receiver] = (frame[0], frame[2])
+                if receiver != number and receiver in self._waiting:
+                    _wake(self._waiting[receiver])
 
     def _step_down(self, number):
         with self._state_lock:
-            self._reading = False
+            self._leader = 0
             for other, lock in self._waiting.items():
-                if other != number and other not in self._replies:
+                if other != number and not self._has(other):
                     _wake(lock)
                     break
 
