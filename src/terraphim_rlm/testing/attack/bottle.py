@@ -26,7 +26,6 @@ SECONDS = 60.0
 _BOUNDS = {"memory": 3 << 30, "pids": 400}
 _CPU_SECONDS = 60
 _NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc")
-_ENV = {**process.MINIMAL_ENV, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
 
 
 def command(arguments: Sequence[str]) -> list[str]:
@@ -55,7 +54,7 @@ def _run(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outcome:
     group = groups.make("bottle", _BOUNDS) if os.geteuid() == 0 else Group()
     argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), *group.procs()]
     try:
-        done = process.run(command(argv), timeout=SECONDS, env=_ENV)
+        done = process.run(command(argv), timeout=SECONDS, env=_environment())
     except subprocess.TimeoutExpired:
         return Outcome(row.id, kind, "failed", f"it was not over after {SECONDS:.0f} s", SECONDS)
     finally:
@@ -67,6 +66,12 @@ def _run(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outcome:
     except (ValueError, IndexError, TypeError):
         said = done.stderr.decode("utf-8", "replace").strip()[-400:]
         return Outcome(row.id, kind, "failed", f"its bottle broke (exit code {done.returncode}): {said}")
+
+
+def _environment() -> dict[str, str]:
+    """For the same modules as here, wherever they come from."""
+    own = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**process.MINIMAL_ENV, **own}
 
 
 def _text(path: str) -> str:

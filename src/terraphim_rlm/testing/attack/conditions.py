@@ -50,6 +50,7 @@ class Baseline:
     files: dict[str, int]
     """Path below the laboratory -> bytes."""
     machine: tuple[str, ...]
+    keys: int
     clock: float
     rss: int
     descriptors: int
@@ -63,6 +64,7 @@ def baseline(lab: Lab) -> Baseline:
         traces=frozenset(_traces()),
         files=_files(lab),
         machine=_machine(),
+        keys=_keys(),
         clock=_clock(),
         rss=_rss(),
         descriptors=_descriptors(),
@@ -118,6 +120,8 @@ def _leftovers(before: Baseline, lab: Lab, mark: str) -> Iterator[str]:
         yield f"I7: {grown} bytes more on disk"
     if changed := sorted(set(_machine()) ^ set(before.machine)):
         yield f"I11: the machine is not as it was: {', '.join(changed)[:300]}"
+    if (more := _keys() - before.keys) > 0:
+        yield f"I11: {more} more keys in the kernel's keyrings"
     if abs(_clock() - before.clock) > _CLOCK:
         yield "I11: the clock was moved"
 
@@ -187,13 +191,14 @@ def _machine() -> tuple[str, ...]:
     modules = [
         f"module {line.split(' ', 1)[0]}" for line in _bytes("/proc/modules", 1 << 20).decode().splitlines()
     ]
+    return (*values, *modules)
+
+
+def _keys() -> int:
+    """Kernel keys of this user and of the sandboxes' uids; fewer may be left later, as the kernel collects them."""
     uids = {f"{uid}:" for uid in (os.geteuid(), 64321, 65534)}
-    keys = [
-        f"keys of {words[0]} {words[2]}"
-        for words in map(str.split, _bytes("/proc/key-users").decode().splitlines())
-        if len(words) > 2 and words[0] in uids
-    ]
-    return (*values, *modules, *keys)
+    rows = [line.split() for line in _bytes("/proc/key-users").decode().splitlines()]
+    return sum(int(row[2].split("/")[0]) for row in rows if len(row) > 2 and row[0] in uids)
 
 
 def _clock() -> float:

@@ -25,7 +25,7 @@ everything = b"\\n".join(before)
 for word in (b"@CANARY_FOLDER@", b"@SECRET_NAME@", b"canary-"):
     if word in everything: harm("saw", word)
 for name in ("cmdline", "keys", "key-users", "timer_list", "kcore"):
-    if data := read("/proc/" + name, 200): harm("read /proc/" + name, data[:100])
+    if data := read("/proc/" + name, 200): harm("read /proc/" + name, len(data), "bytes")
 tried(len(before))
 """
 

@@ -95,10 +95,13 @@ _HOSTILE = {
 }
 
 
-def _hostile(number: int, body: str) -> Step:
-    """The step of this number, which is the number of its execution too."""
-    code = f"{_FRAMES}\nsend(frame(FINAL, {number}, {body}))\ntime.sleep(1)\ntried(1)"
-    return Step(code, expect=_BROKEN)
+def _hostile() -> tuple[Step, ...]:
+    """Each body as a final value, whose number must be that of the execution, and as a call."""
+    bodies = [(kind, body) for kind in ("FINAL", "CALL") for body in _HOSTILE.values()]
+    return tuple(
+        Step(f"{_FRAMES}\nsend(frame({kind}, {number}, {body}))\ntried(1)", expect=_BROKEN)
+        for number, (kind, body) in enumerate(bodies, 1)
+    )
 
 
 _BYTES = (
@@ -172,7 +175,7 @@ ROWS = (
     ),
     Row(
         "C07", "P0", "announces a message of 4 GB and sends it",
-        (Step(_HUGE, expect=_BROKEN), _AFTER), off=("bounded-frames",), check=goes_on,
+        (Step(_HUGE, expect=_BROKEN, timeout=2.0), _AFTER), off=("bounded-frames",), check=goes_on,
     ),
     Row(
         "C08", "P1", "sends half a message and falls silent",
@@ -187,7 +190,7 @@ ROWS = (
     Row("C11", "P1", "prints bytes that are no text, cut anywhere", (Step(_BYTES),), check=same_bytes),
     Row(
         "C14", "P0", "answers with a pickle, deep nesting, huge numbers",
-        (*(_hostile(number, body) for number, body in enumerate(_HOSTILE.values(), 1)), _AFTER), off=("plain-data",), check=goes_on,
+        (*_hostile(), _AFTER), off=("plain-data",), check=goes_on,
     ),
     Row("C15", "P1", "shows objects whose text loops, raises or is huge", (*_REPRS, _AFTER), check=goes_on),
     Row(
