@@ -258,3 +258,21 @@ async def test_leaving_a_stream_early_ends_its_run() -> None:
         before = asyncio.all_tasks()
         await stream.aclose()  # type: ignore[attr-defined]
         assert not [t for t in before if "Rlm.ask" in repr(t.get_coro()) and not t.done()]
+
+
+async def test_a_cancelled_close_still_lets_go_of_the_inputs() -> None:
+    from terraphim_rlm.service.desk import _Kept
+
+    class Stuck:
+        async def close(self) -> None:
+            await asyncio.sleep(60)
+
+    kept = _Kept()
+    kept.sandbox = Stuck()  # type: ignore[assignment]
+    kept.context = context_module.make_context("input")
+    closing = asyncio.ensure_future(kept.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+
+    assert kept.context._fd == -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,10 +122,11 @@ def _refuse_root(root: Path, counter: _Counter) -> Callable[[OSError], None]:
 
 def _usable(path: Path, counter: _Counter) -> bool:
     try:
-        if path.is_symlink():
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
             counter.links += 1
             return False
-        if not path.is_file() or (not path.name.endswith(".gz") and _is_binary(path)):
+        if not stat.S_ISREG(mode) or (not path.name.endswith(".gz") and _is_binary(path)):
             counter.binary += 1
             return False
     except OSError:

@@ -61,10 +61,12 @@ class _Kept:
         self.context: Context | None = None
 
     async def close(self) -> None:
-        if self.sandbox is not None:
-            await self.sandbox.close()
-        if self.context is not None:
-            self.context.close()
+        try:
+            if self.sandbox is not None:
+                await self.sandbox.close()
+        finally:
+            if self.context is not None:
+                self.context.close()
 
 
 class Desk:
