@@ -21,6 +21,12 @@ from terraphim_rlm.llm import weights
 from terraphim_rlm.llm.select import ModelSettings, open_model, read_settings
 
 
+@pytest.fixture(autouse=True)
+def models_of_others_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening calls nobody; nothing in this module asks a model anything."""
+    monkeypatch.delenv("TRLM_FORBID_NETWORK_MODELS")
+
+
 def test_each_provider_opens_under_its_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENROUTER_API_KEY", "k")
