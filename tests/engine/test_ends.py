@@ -276,3 +276,17 @@ async def test_a_cancelled_close_still_lets_go_of_the_inputs() -> None:
     await asyncio.gather(closing, return_exceptions=True)
 
     assert kept.context._fd == -1
+
+
+async def test_a_broken_file_met_on_a_walk_is_left_out_and_counted(ask: Any, tmp_path: Path) -> None:
+    import gzip
+
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("first")
+    (data / "cut.gz").write_bytes(gzip.compress(os.urandom(1_000_000).hex().encode())[:-400])
+    (data / "z.txt").write_text("last")
+    asked = await ask(["```python\nFINAL(list(context.values()))\n```"], data)
+
+    assert asked.answer.value == ["first", "last"]
+    assert asked.of("run.started")[0]["context"]["skipped"] == "1 unreadable files"

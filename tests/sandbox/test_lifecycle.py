@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from terraphim_rlm import Sandbox, open_sandbox
+from terraphim_rlm import Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -201,3 +201,13 @@ async def test_a_thread_left_in_a_call_does_not_take_what_is_meant_for_the_next_
         result = await asyncio.wait_for(box.run(f"print({n})", timeout=3), 5)
         assert result.stdout == f"{n}\n"
     assert (await asyncio.wait_for(box.python.fetch("n"), 5))["found"] is False
+
+
+async def test_a_child_that_ran_out_of_memory_is_told_when_its_shell_goes_on() -> None:
+    async with open_sandbox("bubblewrap", resources=Resources(memory_mb=128)) as box:
+        if box.capabilities.limits.get("memory") != "kernel-group":
+            pytest.skip("memory is not limited by a kernel group here")
+        result = await box.sh("python3 -c 'x = bytearray(b\"a\" * 10**9)'; echo rest")
+
+    assert (result.status, result.stdout) == ("ok", "rest\n")
+    assert any("memory" in note for note in result.notes)

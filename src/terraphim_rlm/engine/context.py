@@ -13,8 +13,8 @@ import mmap
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from terraphim_rlm.sandbox.memory import seal
 _STEP = 1 << 18
 _SHARE_OF_MEMORY = 0.6
 """Of the memory that is free when an input is read: it is held in memory, once, for all interpreters."""
+
+
+class _TooLarge(InputUnreadable):
+    """The input as a whole has no room; leaving out one file would not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +155,33 @@ def _from_paths(paths: Sequence[Path]) -> Context:
     kind = "files"
     if single:
         kind = "records" if found[0].name.removesuffix(".gz").endswith((".jsonl", ".ndjson")) else "text"
-    return _filled(kind, [(file.name, _read(file)) for file in found], skipped=skipped)
+    walked = frozenset(file.name for file in found if not file.follow)
+    return _filled(kind, [(file.name, _read(file)) for file in found], may_skip=walked, skipped=skipped)
 
 
-def _filled(kind: str, sources: Sequence[tuple[str, Any]], **about: Any) -> Context:
+def _filled(
+    kind: str, sources: Sequence[tuple[str, Any]], may_skip: frozenset[str] = frozenset(), **about: Any
+) -> Context:
+    """A context of these texts. One of `may_skip` that cannot be read to its end is left out and counted."""
     fd = os.memfd_create("context", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        spans, position, most = [], 0, _most_bytes()
+        spans: list[FileSpan] = []
+        position, most, unread = 0, _most_bytes(), 0
         for path, pieces in sources:
-            start, ascii = position, True
-            for piece in pieces:
-                position += _write(fd, piece)
-                ascii = ascii and piece.isascii()
-                if position > most:
-                    raise InputUnreadable(
-                        f"The input, decompressed, is larger than the {most:,} bytes that memory has room for.",
-                        fix="Ask about a part of it, or use a machine with more memory.",
-                        path=path,
-                    )
-            spans.append(FileSpan(path, start, position, ascii))
+            try:
+                span = _append(fd, path, position, pieces, most)
+            except InputUnreadable as error:
+                if path not in may_skip or isinstance(error, _TooLarge):
+                    raise
+                os.ftruncate(fd, position)
+                os.lseek(fd, position, os.SEEK_SET)
+                unread += 1
+                continue
+            spans.append(span)
+            position = span.end
+        if unread:
+            skipped = about["skipped"]
+            about["skipped"] = replace(skipped, unreadable=skipped.unreadable + unread)
         if position == 0:
             raise InputEmpty("The input is empty.")
         seal(fd)
@@ -180,6 +192,20 @@ def _filled(kind: str, sources: Sequence[tuple[str, Any]], **about: Any) -> Cont
         os.close(fd)
         raise
     return Context(fd, kind, spans, about)
+
+
+def _append(fd: int, path: str, start: int, pieces: Iterable[bytes], most: int) -> FileSpan:
+    position, ascii = start, True
+    for piece in pieces:
+        position += _write(fd, piece)
+        ascii = ascii and piece.isascii()
+        if position > most:
+            raise _TooLarge(
+                f"The input, decompressed, is larger than the {most:,} bytes that memory has room for.",
+                fix="Ask about a part of it, or use a machine with more memory.",
+                path=path,
+            )
+    return FileSpan(path, start, position, ascii)
 
 
 def _most_bytes() -> int:

@@ -38,6 +38,8 @@ def of_cell(end: CellEnd, origin: Origin, oom: bool) -> ExecutionResult:
             "The interpreter had ended since the execution before: this one ran in a fresh one, "
             "and the variables set earlier are lost."
         )
+    if oom and status != "oom":
+        notes.append("The kernel killed a process in the sandbox for memory while this ran.")
     if end.exit == Exit(None, None):
         notes.append("The whole sandbox ended, with all its files and variables.")
     elif state == "lost":

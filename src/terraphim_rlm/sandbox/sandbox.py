@@ -279,5 +279,6 @@ def _is_plain(text: object) -> bool:
 def _without_state(result: ExecutionResult, end: CellEnd) -> ExecutionResult:
     from dataclasses import replace
 
-    notes = (f"{end.note[0].upper()}{end.note[1:]}.",) if end.note else ()
-    return replace(result, state_after="kept", notes=notes)
+    said = (f"{end.note[0].upper()}{end.note[1:]}.",) if end.note else ()
+    kept = tuple(note for note in result.notes if not note.startswith("The interpreter"))
+    return replace(result, state_after="kept", notes=said + kept)
