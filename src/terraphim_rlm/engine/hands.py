@@ -27,7 +27,8 @@ from terraphim_rlm.engine.replies import (
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.telling import Teller
-from terraphim_rlm.sandbox.interpreter import Final, Interpreter, final_of
+from terraphim_rlm.sandbox.execution import Final, final_of
+from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.streams import OnOutput, StreamName
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, Status
+from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Exit
-from terraphim_rlm.sandbox.interpreter import CellEnd
 from terraphim_rlm.sandbox.streams import text
 
 _SIGKILL = 9

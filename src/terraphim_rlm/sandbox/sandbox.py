@@ -13,8 +13,9 @@ from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.core.values import ExecutionResult, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox import results
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Guest
-from terraphim_rlm.sandbox.interpreter import CellEnd, Interpreter
+from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.memory import sealed
 from terraphim_rlm.sandbox.shell import Command, StatefulBash
 from terraphim_rlm.sandbox.streams import OnOutput

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.interpreter import CellEnd
 from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
 
 _BASH = "/bin/bash"
