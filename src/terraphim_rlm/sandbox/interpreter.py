@@ -19,7 +19,7 @@ from terraphim_rlm.sandbox.calls import CallHandler, refuse
 from terraphim_rlm.sandbox.channel import Channel, decode
 from terraphim_rlm.sandbox.execution import CellEnd, Running
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
+from terraphim_rlm.sandbox.streams import Listener, OnOutput, Stream, listener
 
 _FETCH_SECONDS = 10.0
 
@@ -122,19 +122,13 @@ class Interpreter:
         await self._idle.wait()
         await self.start()
         assert self._channel is not None
-        assert self._streams is not None
-        self._number += 1
-        running = self._running = Running(self, self._number, timeout, handler)
-        running.end.fresh, self._untold = self._untold, False
-        self._idle.clear()
-        started = self._loop.time()
         heard = listener(on_output)
-        for stream in self._streams:
-            stream.begin(heard)
+        started = self._loop.time()
+        running = self._begin(timeout, handler, heard)
         if options or stdin_fd is not None:
             extra = {**(options or {}), "stdin": stdin_fd is not None}
             self._channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
-        self._channel.send(frames.EXEC, self._number, source)
+        self._channel.send(frames.EXEC, running.number, source)
         running.arm(cap)
         try:
             await running.done
@@ -145,6 +139,15 @@ class Interpreter:
             heard.check()
         running.end.seconds = self._loop.time() - started
         return running.end
+
+    def _begin(self, timeout: float | None, handler: CallHandler, heard: Listener | None) -> Running:
+        self._number += 1
+        self._running = running = Running(self, self._number, timeout, handler)
+        running.end.fresh, self._untold = self._untold, False
+        self._idle.clear()
+        for stream in self._streams or ():
+            stream.begin(heard)
+        return running
 
     async def fetch(self, name: str) -> dict[str, Any]:
         """A variable: {"found", "json", "value", "repr"} or {"found": false, "near": [..]}.
