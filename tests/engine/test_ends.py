@@ -290,3 +290,14 @@ async def test_a_broken_file_met_on_a_walk_is_left_out_and_counted(ask: Any, tmp
 
     assert asked.answer.value == ["first", "last"]
     assert asked.of("run.started")[0]["context"]["skipped"] == "1 unreadable files"
+
+
+async def test_a_model_is_told_that_its_interpreter_died_between_two_cells(ask: Any) -> None:
+    dies = (
+        "```python\nimport os, threading, time\n"
+        "threading.Thread(target=lambda: (time.sleep(0.02), os._exit(3))).start()\n```"
+        "\n```bash\nsleep 0.3\n```\n```python\n1\n```"
+    )
+    asked = await ask([dies, "FINAL(done)"])
+
+    assert "variables set earlier are lost" in asked.said(2)

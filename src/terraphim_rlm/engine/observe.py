@@ -34,6 +34,8 @@ def observation(number: int, result: ExecutionResult) -> str:
         parts.append(_ENDED[result.status])
     if result.state_after == "lost":
         parts.append("The interpreter was started afresh: all variables are lost except `context`.")
+    else:
+        parts.extend(neutralise(note, 300) for note in result.notes)
     if result.truncated:
         parts.append("It printed more than is kept.")
     if len(parts) == 1:
