@@ -87,6 +87,7 @@ class Running:
         self._call_bytes = 0
         self._error: BaseException | None = None
         self._stopping = ""
+        self._doomed = False
         self._ended = False
 
     def arm(self, cap: float | None) -> None:
@@ -161,10 +162,16 @@ class Running:
         self._disarm()
         self._abandon()
         self._owner.interrupt()
-        self._timer = self._loop.call_later(_GRACE, self._owner.kill)
+        self._timer = self._loop.call_later(_GRACE, self._give_up)
+
+    def _give_up(self) -> None:
+        self._doomed = True
+        self._owner.kill()
 
     def finish(self, report: Mapping[str, Any]) -> None:
-        """The cell said that it is done."""
+        """The cell said that it is done. Said after the order to kill it, that is worth nothing: `lost` follows."""
+        if self._doomed:
+            return
         if self.final is not None:
             self.end.final = final_of(decode(self.final))
         self.end.cause = self._stopping or "done"
