@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import marshal
 import os
 import socket
@@ -121,8 +122,7 @@ class Kept:
 
     def on_lost(self) -> None:
         """The keeper died, and by their parent-death signals all its sandboxes with it."""
-        if not self.started.done():
-            self.started.set_exception(SandboxLost("The keeper of the sandboxes ended."))
+        _fail(self.started, SandboxLost("The keeper of the sandboxes ended."))
         _settle(self._end, GuestEnd(None, 9))
 
 
@@ -139,6 +139,8 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last = self._started = self._failed = self._ended = self._oom = 0
         self._modes: Mapping[str, int] = {}
+        self._owner = os.getpid()
+        """A child forked from it shares the sockets, and must not end its sandboxes."""
 
     async def start(self) -> None:
         """Starts the process without waiting until it serves; requests wait for that in its socket."""
@@ -147,22 +149,8 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         if self._process is not None:
             self._process.wait()  # the last one hung up, so it is gone or about to be
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno())]
-        try:
-            self._process = process.start(
-                argv, pass_fds=[theirs.fileno()], cwd="/", stdout=subprocess.DEVNULL, stderr=complain
-            )
-        except OSError as error:
-            ours.close()
-            os.close(said)
-            raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
-        finally:
-            theirs.close()
-            os.close(complain)
-        self._said = said
-        ours.setblocking(False)
+        ours, self._process, self._said = _started()
+        self._owner = os.getpid()
         self._socket = ours
         self._ready = self._loop.create_future()
         self._loop.add_reader(ours.fileno(), self._read)
@@ -203,7 +191,7 @@ class Keeper:
         try:
             await self.request(message, list(launch.fds.values()))
         except BaseException:
-            del self._kept[kept.number]
+            self._kept.pop(kept.number, None)
             raise
         try:
             await asyncio.shield(kept.started)
@@ -219,11 +207,18 @@ class Keeper:
         while True:
             if self._socket is None:
                 raise SandboxLost("The keeper of the sandboxes is not running.")
+            if self._owner != os.getpid():
+                raise SandboxLost("The sandboxes belong to the process that this one was forked from.")
             try:
                 self._socket.sendmsg([data], ancillary)
             except BlockingIOError:
                 await _writable(asyncio.get_running_loop(), self._socket)
             except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    raise SandboxLost(
+                        "Other programs of this user have too many descriptors in flight."
+                    ) from error
+                self._on_lost()
                 raise SandboxLost(f"The keeper of the sandboxes ended: {error.strerror}.") from error
             else:
                 return
@@ -256,7 +251,7 @@ class Keeper:
         elif kind == "failed":
             self._failed += 1
             del self._kept[kept.number]
-            kept.started.set_exception(SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
+            _fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
         elif kind == "ended":
             self._ended += 1
             self._oom += fields[3]
@@ -275,11 +270,8 @@ class Keeper:
             kept.on_lost()
         self._kept.clear()
         words = self._last_words()
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(
-                SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}.")
-            )
-            self._ready.exception()  # whoever waits for it gets it; it is no error when nobody does
+        if self._ready is not None:
+            _fail(self._ready, SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}."))
 
     def _last_words(self) -> str:
         try:
@@ -301,14 +293,29 @@ class Keeper:
         )
 
     async def close(self) -> None:
-        """Ends every sandbox, then the keeper; returns when all are gone. Idempotent."""
+        """Ends every sandbox, then the keeper; returns when all are gone. Idempotent.
+
+        In a forked child it gives up the child's copies, and the parent's sandboxes live on.
+        """
         child, self._process = self._process, None
+        if self._owner != os.getpid():
+            self._forget(child)
+            return
         if self._socket is not None:
             self._socket.shutdown(socket.SHUT_WR)
         if child is not None:
             await _reap(child)
         if self._socket is not None:
             self._on_lost()
+
+    def _forget(self, child: subprocess.Popen[bytes] | None) -> None:
+        """Not through the event loop: its epoll is the parent's as well."""
+        if child is not None:
+            child.returncode = 0  # not ours to wait for
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            os.close(self._said)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -320,9 +327,40 @@ class Keeper:
         await self.close()
 
 
+def _started() -> tuple[socket.socket, subprocess.Popen[bytes], int]:
+    """Our end of the keeper's socket, its process, and where it would complain.
+
+    Raises:
+        SandboxStartFailed: there is no room for a process or for descriptors.
+    """
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as own:
+        try:
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            own.enter_context(ours).setblocking(False)
+            theirs.enter_context(its)
+            said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            own.callback(os.close, said)
+            theirs.callback(os.close, complain)
+            argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(its.fileno())]
+            child = process.start(
+                argv, pass_fds=[its.fileno()], cwd="/", stdout=subprocess.DEVNULL, stderr=complain
+            )
+        except OSError as error:
+            raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
+        own.pop_all()
+    return ours, child, said
+
+
 def _settle(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    """Whoever waits gets it; it is no error when nobody does, as after a cancellation."""
+    if not future.done():
+        future.set_exception(error)
+        future.exception()
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_HIGH = (
-    300  # descriptors are moved above this before they are laid out, so that no target overwrites a source
-)
-
 
 def spawn(request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str]) -> tuple[int, int]:
     """Forks and executes `request`; its `fds` say which number each descriptor gets in the child.
@@ -42,9 +38,11 @@ def spawn(request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str])
 def _become(
     request: Mapping[str, Any], fds: Sequence[int], targets: Sequence[int], groups: Sequence[str]
 ) -> None:
-    """In the child; never returns. Errors go to descriptor 2, which is the owner's."""
+    """In the child; never returns. Errors go to what is to be descriptor 2, which is the owner's."""
+    complain = fds[targets.index(2)]
     try:
         _lay_out(fds, targets)
+        complain = 2
         os.setsid()
         for ignored in (
             _signal.SIGHUP,
@@ -66,17 +64,23 @@ def _become(
         os.chdir("/")
         os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is wanted
     except BaseException as error:
-        os.write(2, f"keeper: {type(error).__name__}: {error}\n".encode())
+        os.write(complain, f"keeper: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(127)
 
 
 def _lay_out(fds: Sequence[int], targets: Sequence[int]) -> None:
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH) for fd in fds]
-    os.closerange(0, _HIGH)
+    """Gives each descriptor its number and closes all others.
+
+    They are moved above every number first, so that none overwrites another; not far above, because the hard
+    limit of open files may be as low as 64.
+    """
+    above = max(targets) + 1
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+    os.closerange(0, above)
     for fd, target in zip(high, targets, strict=True):
         os.dup2(fd, target, inheritable=True)
-    os.closerange(_HIGH, max(high) + 1)
+    os.closerange(above, max(*high, *fds) + 1)
 
 
 def _limit(which: int, value: int) -> None:

@@ -22,10 +22,14 @@ from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, sec
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
 from terraphim_rlm.sandbox.contract import GuestEnd, SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+from terraphim_rlm.sandbox.memory import sealed
 
 NAME = "bubblewrap"
 _START_SECONDS = 20.0
-_OPEN_FILES = 1024
+_PER_PROCESS: Mapping[str, int] = {"CORE": 0, "NOFILE": 512, "SIGPENDING": 1024, "MSGQUEUE": 0}
+"""Limits of every process in a sandbox. The kernel counts descriptors in flight, timers and message queues of an
+ordinary user's sandboxes and of his other programs together: with 512, what sandboxes have in flight stays below
+the 1024 at which other programs could send none (one message carries 253 past the limit)."""
 _LEAST = Resources(memory_mb=32, pids=8)  # below it, whatever goes wrong at the start is for want of room
 _SAID = 4096  # bytes of what a sandbox that did not start had to say
 
@@ -114,13 +118,10 @@ class Bubblewrap:
             bwrap, machine.python, spec.resources, spec.binds, root, hidden, tuple(files), script
         )
         modes = await self._keeper.ready()
-        with ExitStack() as stack:
-            ours, launch, said = _prepare(stack, plan, files.values())
-            with ExitStack() as on_failure:
-                on_failure.callback(os.close, said)
-                on_failure.callback(ours.close)
-                kept = await self._keeper.launch(_limited(launch, plan, modes, machine.uid))
-                on_failure.pop_all()
+        with ExitStack() as theirs, ExitStack() as own:
+            ours, launch, said = _prepare(theirs, own, plan, files.values())
+            kept = await self._keeper.launch(_limited(launch, plan, modes, machine.uid))
+            own.pop_all()
         try:
             await _greeted(ours, kept, said, spec)
         except BaseException:
@@ -198,7 +199,7 @@ def _check(spec: SandboxSpec) -> None:
 
 def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int | None) -> Launch:
     resources = plan.resources
-    rlimits = {"CORE": 0, "NOFILE": _OPEN_FILES, "FSIZE": resources.disk_mb << 20}
+    rlimits = {**_PER_PROCESS, "FSIZE": resources.disk_mb << 20}
     if "memory" not in modes:
         rlimits["DATA"] = resources.memory_mb << 20  # not AS: that would refuse Node and a mapped context
     limits = {"memory": resources.memory_mb << 20, "pids": resources.pids, "cpu": resources.cpus}
@@ -206,34 +207,43 @@ def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int
 
 
 def _prepare(
-    stack: ExitStack, plan: argv.Plan, contents: Iterable[bytes]
+    theirs: ExitStack, own: ExitStack, plan: argv.Plan, contents: Iterable[bytes]
 ) -> tuple[socket.socket, Launch, int]:
     """Our end of the guest's socket, what to launch, and where its complaints can be read.
 
-    No descriptor is of a host file: pipes, sockets and anonymous memory only. What `stack` holds are the
-    sandbox's ends.
+    No descriptor is of a host file: pipes, sockets and sealed memory only. `theirs` closes the sandbox's ends,
+    `own` the two that are returned; each is in its stack from the moment it exists.
+
+    Raises:
+        SandboxStartFailed: there is no room for one more descriptor, or no memory.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    stack.enter_context(theirs)
-    nothing, closed = os.pipe()
-    os.close(closed)
-    said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(complain, True)
-    fds = {0: nothing, 1: complain, 2: complain, argv.GUEST_FD: theirs.fileno()}
-    fds[argv.SECCOMP_FD] = _memory(seccomp.program())
-    for number, data in enumerate(contents, argv.FIRST_FILE_FD):
-        fds[number] = _memory(data)
-    for fd in {fd for number, fd in fds.items() if number != argv.GUEST_FD}:
-        stack.callback(os.close, fd)
+    fds: dict[int, int] = {}
+
+    def keep(number: int, fd: int) -> None:
+        fds[number] = fd
+        theirs.callback(os.close, fd)
+
+    try:
+        ours, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        own.enter_context(ours).setblocking(False)
+        keep(argv.GUEST_FD, guest.detach())
+        nothing, closed = os.pipe()
+        keep(0, nothing)
+        os.close(closed)
+        said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        own.callback(os.close, said)
+        keep(1, complain)
+        fds[2] = complain
+        os.set_blocking(complain, True)
+        keep(argv.SECCOMP_FD, sealed("trlm", [seccomp.program()]))
+        for number, data in enumerate(contents, argv.FIRST_FILE_FD):
+            keep(number, sealed("trlm", [data]))
+    except OSError as error:
+        raise SandboxStartFailed(
+            f"The sandbox could not be prepared: {error.strerror}.",
+            fix="Raise the limit of open files (`ulimit -n 1024`), or keep fewer sandboxes at once.",
+        ) from error
     return ours, Launch(argv.command(plan), argv.ENV, fds, argv.INFO_FD), said
-
-
-def _memory(data: bytes) -> int:
-    fd = os.memfd_create("trlm", os.MFD_CLOEXEC)
-    os.write(fd, data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 async def _greeted(ours: socket.socket, kept: Kept, said: int, spec: SandboxSpec) -> None:

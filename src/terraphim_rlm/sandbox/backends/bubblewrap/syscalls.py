@@ -20,6 +20,8 @@ DENIED: Mapping[str, int] = {
     "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "fanotify_init": 300, "fanotify_mark": 301, "lookup_dcookie": 212, "memfd_secret": 447,
     "uretprobe": 335, "uprobe": 336, "lsm_get_self_attr": 459, "lsm_set_self_attr": 460, "lsm_list_modules": 461,
+    # the kernel counts these per user of the host: a sandbox could use up what his editor and desktop need
+    "inotify_init": 253, "inotify_init1": 294,
     # other processes
     "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "pidfd_getfd": 438, "kcmp": 312,
     "process_madvise": 440, "process_mrelease": 448,
