@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,3 +227,33 @@ def test_a_reader_of_events_that_leaves_stops_the_run(playing: Any, monkeypatch:
     playing(waits)
     assert run(["ask", "Q", "p", "--jsonl"]) == 141
     assert cancelled == [True]
+
+
+def test_a_mistyped_path_is_met_with_the_name_beside_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRLM_DATA", str(tmp_path / "data"))
+    (tmp_path / "report.txt").write_text("words")
+    (tmp_path / "replies.jsonl").write_text('{"reply": "FINAL(x)"}')
+    model = f"scripted:{tmp_path / 'replies.jsonl'}"
+    assert run(["ask", "q", str(tmp_path / "reprot.txt"), "--model", model]) == 4
+    assert f"fix: Did you mean {tmp_path / 'report.txt'}?" in capsys.readouterr().err
+    assert run(["ask", "q", str(tmp_path / "other"), "--model", model]) == 4
+    assert "fix: Check the spelling" in capsys.readouterr().err
+
+
+def test_a_sandbox_of_no_known_name_begins_no_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRLM_DATA", str(tmp_path / "data"))
+    assert run(["ask", "q", str(tmp_path), "--sandbox", "docker"]) == 2
+    assert "run-" not in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_who_plays_the_model_is_told_where(
+    capsys: pytest.CaptureFixture[str], playing: Callable[[Play], list[AskRequest]]
+) -> None:
+    playing(_whole)
+    assert run(["ask", "q", "p", "--model", "manual:desk"]) == 0
+    assert "desk/NNNN.request.json" in capsys.readouterr().err

@@ -53,8 +53,12 @@ USAGE = [
     (["runs", "lst"], "E001", "Did you mean `trlm runs list`?"),
     (["frobnicate"], "E001", "The commands: ask"),
     (["ask"], "E003", "trlm ask --help"),
-    (["ask", "q"], "E003", "trlm ask --help"),
-    (["ask", "q", "p", "--tokens", "0"], "E002", "sensible value"),
+    (["ask", "q"], "E003", "- for standard input"),
+    (["ask", "q", "p", "--token", "5"], "E002", "Did you mean --tokens?"),
+    (["ask", "q", "p", "--sandbox", "docker"], "E002", "auto, bubblewrap"),
+    (["ask", "q", "p", "--model", "gpt-4"], "E201", "openai/gpt-4"),
+    (["ask", "q", "p", "--model", "ollama"], "E201", "ollama/NAME"),
+    (["ask", "q", "p", "--tokens", "0"], "E002", "Give --tokens a sensible value"),
     (["ask", "q", "p", "--tokens", "many"], "E002", "trlm ask --help"),
     (["ask", "q", "p", "--seconds", "-1"], "E002", "sensible value"),
     (["ask", "q", "p", "--seconds", "nan"], "E002", ""),
@@ -66,7 +70,8 @@ USAGE = [
     (["exec"], "E003", "trlm exec -c"),
     (["exec", "-c", "1", "file.py"], "E002", "trlm exec -c"),
     (["exec", "-c", "1", "--language", "cobol"], "E002", "python, bash, sh"),
-    (["exec", "-c", "1", "--memory", "0"], "E002", "sensible value"),
+    (["exec", "-c", "1", "--memory", "0"], "E002", "Give --memory a sensible value"),
+    (["exec", "print(1)"], "E101", "put -c before it"),
     (["exec", "-c", "1", "--env", "NO_SUCH_VARIABLE"], "E002", "K=V"),
     (["exec", "/no/such/file.py"], "E101", "spelling"),
     (["exec", "/"], "E102", "file"),
@@ -99,6 +104,27 @@ def test_a_wrong_command_line_is_explained_with_its_fix_and_code(
     assert [error["code"] for error in response["errors"]] == [code]
     assert (response["success"], response["data"], response["schema_version"]) == (False, None, 1)
     assert set(response["meta"]) == {"command", "elapsed_ms", "timestamp", "version"}
+
+
+def test_a_limit_is_called_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    from terraphim_rlm.faces.cli.app import run
+
+    for arguments, said in (
+        (["ask", "q", "p", "--seconds", "nan"], "--seconds must be a number, not nan."),
+        (["exec", "-c", "1", "--disk", "-1"], "--disk must be more than 0"),
+    ):
+        assert run(arguments) == 2
+        assert f"trlm: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["ask"], ["runs"], ["runs", "list"], ["exec"]])
+def test_the_short_way_to_ask_for_help_is_heard(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from terraphim_rlm.faces.cli.app import run
+
+    assert run([*arguments, "-h"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: ")
 
 
 def test_commands_that_only_read_make_no_journal(tmp_path: Path) -> None:

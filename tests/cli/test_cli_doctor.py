@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -127,3 +129,12 @@ def test_a_look_that_fails_is_a_finding_and_the_others_go_on(
         "      fix: Mend it.",
         "ok    after                seen",
     ]
+
+
+def test_a_full_disk_is_not_mended_by_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> object:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", full)
+    check = doctor._folder(tmp_path)
+    assert (check.status, check.fix) == ("fail", "Free disk space, or set TRLM_DATA to another disk.")

@@ -53,7 +53,7 @@ def test_a_time_out_ends_with_its_own_code_and_says_so(capsys: Captured) -> None
         capsys, "-c", "print('begun', flush=True)\nwhile True: pass", "--timeout", "0.3"
     )
     assert (code, out) == (7, "begun\n")
-    assert "stopped after 0.3 seconds. [E302]" in err
+    assert "stopped after 0.3 s. [E302]" in err
     assert "Raise --timeout." in err
 
 

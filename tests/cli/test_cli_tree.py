@@ -35,9 +35,8 @@ def test_a_node_at_work_says_what_it_does() -> None:
 def test_the_header_sums_replies_and_sub_calls_and_sets_money_beside_its_limit() -> None:
     tree = folded(STEPS[:-1])
     assert tree.header(tree.started + 12).startswith(
-        "depth 1 · $0.00004 of $2 · 242 tokens (220 in, 22 out) · 4 calls"
+        "12 s · depth 1 · $0.00004 of $2 · 242 tokens (220 in, 22 out) · 4 calls"
     )
-    assert tree.header(tree.started + 12).endswith(" · 12 s")
 
 
 def test_the_end_of_the_run_has_the_last_word_on_its_cost() -> None:
@@ -46,7 +45,7 @@ def test_the_end_of_the_run_has_the_last_word_on_its_cost() -> None:
 
 def test_a_run_of_a_local_model_costs_nothing_and_says_so() -> None:
     step: Step = ("run.started", ROOT, None, {"model": "local/smollm2", "limits": {"dollars": 2.0}})
-    assert folded([step]).header().startswith("depth 0 · $0 · ")
+    assert folded([step]).header().startswith("0.0 s · depth 0 · $0 · ")
 
 
 def test_ten_thousand_sub_calls_take_one_line_and_ten_thousand_cells_a_few() -> None:
@@ -102,9 +101,31 @@ def test_a_tree_longer_than_the_terminal_keeps_its_head_and_its_latest_lines() -
 
 def test_what_is_drawn_fits_the_terminal_and_ends_with_the_cost() -> None:
     text = drawn(folded(), 24).plain
-    assert text.splitlines()[-1].startswith("depth 1 · ")
+    assert " s · depth 1 · " in text.splitlines()[-1]
     assert "\x1b" not in text
     assert len(drawn(folded(), 3).plain.splitlines()) <= 3
+
+
+def test_a_narrow_terminal_cuts_the_code_and_keeps_what_became_of_it() -> None:
+    lines = drawn(folded(), 24, 44).plain.splitlines()
+    cell = next(line for line in lines if "python 1" in line)
+    assert "exit_nonzero" in cell
+    assert next(line for line in lines if line.startswith("Who?")).endswith("final_var")
+    long = Line(1, "python 1  " + "x" * 70, "cell", "ok · 0.1 s")
+    assert long.fitted(40) == f"python 1  {'x' * 15}…  ok · 0.1 s"
+    assert len(long.fitted(40)) == 38
+    assert long.fitted(200) == long.text
+    assert long.fitted(5) == long.text
+
+
+def test_what_was_left_out_of_the_input_is_said() -> None:
+    context = {"bytes": 10, "files": 2, "skipped": "1 binary files"}
+    step: Step = ("run.started", ROOT, None, {"model": "local/x", "context": context})
+    tree, plain = RunTree(), PlainLines()
+    (event,) = events([step])
+    tree(event)
+    assert plain(event, tree) == [f"{RUN}: local/x over 10 bytes in 2 files; left out: 1 binary files"]
+    assert tree.lines()[-1].text == "left out of the input: 1 binary files"
 
 
 def test_a_child_that_comes_before_its_parent_does_not_break_the_tree() -> None:

@@ -107,11 +107,19 @@ def _unknown(name: str) -> UnknownModel:
             f"{name!r} is a provider, not a model.", fix=f"Write it as {name}/NAME.", name=name
         )
     suggestion = f"Did you mean {near[0]}{model}? " if near else ""
+    if not slash and ":/" not in name and not near:
+        suggestion = f"Name its provider too, as in openai/{name[:80]} or ollama/{name[:80]}. "
     return UnknownModel(
         f"No model is called {name[:200]!r}.",
-        fix=f"{suggestion}The forms are {', '.join(forms)}.",
+        fix=f"{suggestion}The forms are {', '.join(_forms())}.",
         name=name[:200],
     )
+
+
+def _forms() -> list[str]:
+    """Each form with its placeholder, as it would be typed."""
+    holes = {"scripted:": "FILE", "manual:": "DIR"}
+    return ["local", *(f"{prefix}{holes.get(prefix, 'NAME')}" for prefix in _OPENERS if prefix != "local/")]
 
 
 def _local(rest: str, base_url: str | None) -> ModelClient:

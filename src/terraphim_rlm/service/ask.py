@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.errors import InvalidArgument, PathNotFound
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.select import open_model, read_settings
 from terraphim_rlm.service.desk import Desk, Question, Settings
+
+_MOST_NAMES = 10_000
+"""Names in a folder among which the one that was meant is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
     Raises:
         RlmError: what happened, why and the fix. Limits do not raise: they give a partial answer.
     """
+    _check_sandbox(request.sandbox)
     context = _context(request)
     model = open_model(request.model, base_url=request.base_url)
     sub_model = model
@@ -53,10 +59,37 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
         )
         async with Desk(settings, keeps_spare=False) as desk:
             return await desk.ask(Question(request.question, context, request.schema, sinks=tuple(sinks)))
+    except PathNotFound as error:
+        raise _with_near(error) from error
     finally:
         await model.aclose()
         if sub_model is not model:
             await sub_model.aclose()
+
+
+def _check_sandbox(name: str) -> None:
+    """Before a run begins: a mistyped name is no run."""
+    from terraphim_rlm.sandbox.selection import BACKENDS
+
+    known = ("auto", *BACKENDS)
+    if name not in known:
+        raise InvalidArgument(
+            f"There is no sandbox {name[:80]!r}.", fix=f"Use one of: {', '.join(known)}.", name=name[:80]
+        )
+
+
+def _with_near(error: PathNotFound) -> PathNotFound:
+    """The error, with the name beside the missing one that may have been meant."""
+    missing = Path(str(error.details.get("path", ""))).expanduser()
+    try:
+        names = [entry.name for entry in islice(missing.parent.iterdir(), _MOST_NAMES)]
+    except (OSError, ValueError):
+        return error
+    close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.7)
+    if not close:
+        return error
+    fix = f"Did you mean {missing.with_name(close[0])}?"
+    return PathNotFound(error.message, fix=fix, **error.details)
 
 
 def _context(request: AskRequest) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib.util
 import os
 import platform
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from terraphim_rlm.core.errors import ModelNotInstalled, RlmError
+from terraphim_rlm.core.errors import DiskFull, JournalUnavailable, ModelNotInstalled, RlmError
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.core.values import SCHEMA_VERSION, Check, to_json
 
@@ -108,7 +109,6 @@ async def _journaled() -> list[Check]:
 
 def _folder(folder: Path) -> Check:
     """Writes, syncs and removes a file there."""
-    fix = "Make it writable, or set TRLM_DATA to another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
@@ -116,6 +116,8 @@ def _folder(folder: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = DiskFull("").fix if full else JournalUnavailable("").fix
         return Check("store", "fail", f"{folder}: {error.strerror}", fix)
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize

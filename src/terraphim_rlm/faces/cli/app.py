@@ -20,8 +20,10 @@ _STYLE: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
     "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 _MISSING = ("MissingParameter", "Missing command.")
+_FIXES = {"Missing argument 'PATH..|-'": "Name files or folders (. is this one), or - for standard input."}
 
 
 class Commands(TyperGroup):
@@ -139,12 +141,16 @@ def _run(argv: list[str]) -> int:
 
 def _usage(error: typer.TyperException) -> RlmError:
     """Typer's complaint about a command line, as an error of ours."""
-    near = getattr(error, "possibilities", None)
-    text = (error.message if near else error.format_message()).rstrip(".")
+    meant = getattr(error, "possibilities", None)
+    text = (error.message if meant else error.format_message()).rstrip(".")
     path = getattr(getattr(error, "ctx", None), "command_path", "trlm")
     missing = type(error).__name__ in _MISSING or error.message in _MISSING
     kind: type[RlmError] = MissingArgument if missing else InvalidArgument
-    fix = f"Did you mean {' or '.join(sorted(near))}?" if near else f"`{path} --help` shows what it takes."
+    fix = _FIXES.get(text, f"`{path} --help` shows what it takes.")
+    if meant:
+        # Typer's own order is the alphabet's, which puts --json before --tokens for --token.
+        close = near(getattr(error, "option_name", ""), meant)[:1] or sorted(meant)
+        fix = f"Did you mean {' or '.join(close)}?"
     return kind(f"{text[:1].upper()}{text[1:]}.", fix=fix)
 
 

@@ -12,10 +12,11 @@ from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, Stor
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli import answers, files
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, BaseUrl, Debug, Model, Sandbox, mode
+from terraphim_rlm.faces.cli.options import AsJson, BaseUrl, Debug, Model, Sandbox, mode, named_as_options
 from terraphim_rlm.faces.cli.out import Voice, speaking
 from terraphim_rlm.faces.cli.progress import shown
 from terraphim_rlm.faces.cli.tree import RunTree
+from terraphim_rlm.faces.cli.words import clean
 
 if TYPE_CHECKING:
     from terraphim_rlm.service.ask import AskRequest
@@ -44,7 +45,8 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
 ) -> None:  # fmt: skip
     """Answers a question over files of any size."""
     with speaking("ask", mode(as_json, as_jsonl), debug) as voice:
-        limits = Limits(tokens=tokens, seconds=seconds, turns=turns, depth=depth, dollars=dollars)
+        with named_as_options():
+            limits = Limits(tokens=tokens, seconds=seconds, turns=turns, depth=depth, dollars=dollars)
         wanted = None if schema is None else _schema(schema)
         from terraphim_rlm.service.ask import AskRequest
 
@@ -65,6 +67,11 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
 def _answered(request: AskRequest, voice: Voice) -> int:
     """Works, shows, prints; the exit code of an answer that fell short of one."""
     tree = RunTree()
+    if request.model and request.model.startswith("manual:"):
+        folder = clean(request.model.removeprefix("manual:"))
+        voice.note(
+            f"You are the model: requests come as {folder}/NNNN.request.json; reply as NNNN.reply.txt."
+        )
     answer = _worked(request, voice, tree)
     error = answers.shortfall(answer)
     voice.give(

@@ -19,12 +19,13 @@ from terraphim_rlm.core.errors import (
     InternalError,
     InvalidArgument,
     MissingArgument,
+    PathNotFound,
     RlmError,
 )
 from terraphim_rlm.core.values import CellError, ExecutionResult, Resources
 from terraphim_rlm.faces.cli import files
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, Debug, Sandbox, mode
+from terraphim_rlm.faces.cli.options import AsJson, Debug, Sandbox, mode, named_as_options
 from terraphim_rlm.faces.cli.out import Voice, speaking, write_err, write_out
 from terraphim_rlm.faces.cli.words import clean
 from terraphim_rlm.faces.cli.writer import Writer
@@ -38,7 +39,7 @@ _MOST_STDIN = 1_000_000_000
 _SUFFIXES = {".py": "python", ".sh": "sh", ".bash": "bash"}
 _ERRORS: dict[str, tuple[type[RlmError], str]] = {
     "exit_nonzero": (ExecutionFailed, "The code failed with exit code {code}."),
-    "timeout": (ExecutionTimeout, "The code was stopped after {timeout:g} seconds."),
+    "timeout": (ExecutionTimeout, "The code was stopped after {timeout:g} s."),
     "oom": (ExecutionFailed, "The code ran out of memory ({memory} MB)."),
     "killed": (ExecutionFailed, "The code was killed by signal {signal}."),
     "disk_full": (DiskFull, "The sandbox's disk is full ({disk} MB)."),
@@ -46,6 +47,7 @@ _ERRORS: dict[str, tuple[type[RlmError], str]] = {
     "cancelled": (Cancelled, "The code was stopped."),
     "backend_unavailable": (BackendUnavailable, "The sandbox is gone."),
 }
+_LIKE_CODE = frozenset("()=;$'\" \n")
 _FIXES = {"oom": "Raise --memory.", "disk_full": "Raise --disk.", "timeout": "Raise --timeout."}
 
 
@@ -70,7 +72,8 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     With --json the exit code is one of ours: 0 for success, 8 for code that failed, 7 for a time-out, and so on.
     """
     with speaking("exec", mode(as_json), debug) as voice:
-        resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
+        with named_as_options():
+            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
         source, tongue = _code(file, code, language)
         if file == "-" and stdin == "-":
             raise InvalidArgument(
@@ -100,9 +103,19 @@ def _code(file: str | None, code: str | None, language: str | None) -> tuple[str
         )
     suffix = PurePath(file or "").suffix
     return (
-        files.text(file, _MOST_CODE) if file is not None else code or "",
+        _source(file) if file is not None else code or "",
         language or _SUFFIXES.get(suffix, "python"),
     )
+
+
+def _source(file: str) -> str:
+    try:
+        return files.text(file, _MOST_CODE)
+    except PathNotFound as error:
+        if _LIKE_CODE.isdisjoint(file):
+            raise
+        fix = "If that is code, not the name of a file, put -c before it."
+        raise PathNotFound(error.message, fix=fix, **error.details) from None
 
 
 def _variable(text: str) -> tuple[str, str]:

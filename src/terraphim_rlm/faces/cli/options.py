@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
+from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.faces.cli.out import Mode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -22,6 +26,19 @@ BaseUrl = Annotated[
     str | None, typer.Option(metavar="U", help="The provider's server, if not at its usual place.")
 ]
 Sandbox = Annotated[str, typer.Option(metavar="auto|bubblewrap", help="What isolates the code.")]
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Complaints of `Limits` and `Resources` about a field name the option that it came from."""
+    try:
+        yield
+    except InvalidArgument as error:
+        field = str(error.details.get("name", ""))
+        option = f"--{field.removesuffix('_mb')}"
+        message = re.sub(rf"^\w+\.{re.escape(field)}\b", option, error.message)
+        fix = f"Give {option} a sensible value, or leave it out for the default."
+        raise InvalidArgument(message, fix=fix, **error.details) from None
 
 
 def mode(as_json: bool, as_jsonl: bool = False) -> Mode:

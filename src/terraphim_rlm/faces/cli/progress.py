@@ -85,7 +85,8 @@ def _started_line(event: Event, node: Any, tree: RunTree) -> str:
     size = about.get("bytes") if isinstance(about, dict) else None
     over = f" over {size:,} bytes" if isinstance(size, int) else ""
     over += f" in {plural(files, 'file')}" if isinstance(files, int) and files else ""
-    return f"{event.run}: {one_line(tree.model, 80)}{over}"
+    left_out = f"; left out: {tree.skipped}" if tree.skipped else ""
+    return f"{event.run}: {one_line(tree.model, 80)}{over}{left_out}"
 
 
 def _turn_line(event: Event, node: Any, tree: RunTree) -> str:
@@ -141,13 +142,13 @@ def cropped(lines: list[Line], height: int) -> list[Line]:
     return [lines[0], Line(1, f"… {plural(hidden, 'line')}", "dim"), *lines[2 - height :]]
 
 
-def drawn(tree: RunTree, height: int, now: float | None = None) -> Text:
-    """The tree as text for rich."""
+def drawn(tree: RunTree, height: int, width: int = 80, now: float | None = None) -> Text:
+    """The tree as text for rich, in a window of `height` lines and `width` columns."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
     for line in cropped(tree.lines(), max(height - 2, 1)):
-        text.append(f"{'  ' * line.indent}{line.text}\n", style=_STYLES[line.style])
+        text.append(f"{'  ' * line.indent}{line.fitted(width)}\n", style=_STYLES[line.style])
     text.append(tree.header(now), style="dim")
     return text
 
@@ -161,7 +162,7 @@ def _live(tree: RunTree) -> Iterator[None]:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def now_drawn() -> Text:
-        return drawn(tree, console.size.height, None if tree.finished else time.time())
+        return drawn(tree, console.size.height, console.size.width, None if tree.finished else time.time())
 
     with Live(
         get_renderable=now_drawn,

@@ -17,6 +17,7 @@ _KEPT_CELLS = 200
 """Cells kept per node; older ones are only counted."""
 _KEPT_NODES = 2000
 _SHOWN_CELLS = 12
+_LEAST_HEAD = 8
 
 
 @dataclass(slots=True)
@@ -53,8 +54,21 @@ class Line:
     """One line of the tree; `style` is one of `run`, `node`, `cell`, `bad`, `dim`."""
 
     indent: int
-    text: str
+    head: str
     style: str
+    tail: str = ""
+    """What is news: a narrow terminal cuts the head instead."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.head}  {self.tail}".rstrip()
+
+    def fitted(self, width: int) -> str:
+        """The text in `width` columns, if its tail fits."""
+        room = width - 2 * self.indent - len(self.tail) - 2
+        if not self.tail or len(self.head) <= room or room < _LEAST_HEAD:
+            return self.text
+        return f"{self.head[: room - 1].rstrip()}…  {self.tail}"
 
 
 class RunTree:
@@ -64,6 +78,8 @@ class RunTree:
         self._lock = threading.Lock()
         self.run_id: str | None = None
         self.model = ""
+        self.skipped = ""
+        """What was left out of the input, in words."""
         self.started = self.latest = 0.0
         self.usage = Usage()
         self.turns = 0
@@ -108,8 +124,8 @@ class RunTree:
             if self.dollars is not None and not self.free:
                 parts[0:1] = [f"{parts[0]} of ${self.dollars:g}"] if self.usage.microdollars else parts[0:1]
             depth = max((node.depth for node in self.nodes.values()), default=0)
-            parts.append(seconds(max(0.0, (now or self.latest) - self.started)))
-            return " · ".join([f"depth {depth}", *parts])
+            took = seconds(max(0.0, (now or self.latest) - self.started))
+            return " · ".join([took, f"depth {depth}", *parts])
 
     def kept(self) -> str:
         """What an interrupted run leaves, in words."""
@@ -120,6 +136,8 @@ class RunTree:
         """The whole tree; finished nodes take one line, the last cells of the others one each."""
         with self._lock:
             found = list(self._node_lines(self.nodes[self.root], 0)) if self.root else []
+            if self.skipped:
+                found.append(Line(0, f"left out of the input: {self.skipped}", "dim"))
             return found + [Line(0, f"! {text}", "bad") for text in self.warnings[-3:]]
 
     def _node_lines(self, node: NodeView, indent: int) -> Iterator[Line]:
@@ -129,7 +147,7 @@ class RunTree:
         parts += [node.termination or node.doing or ("" if node.turn or node.cells else "starting")]
         name = one_line(node.question, _WIDTH) or "run"
         about = " · ".join(part for part in parts if part)
-        yield Line(indent, f"{name}  {about}".rstrip(), "run" if indent == 0 else "node")
+        yield Line(indent, name, "run" if indent == 0 else "node", about)
         if node.termination and indent:
             return
         cells = list(node.cells.values())
@@ -150,8 +168,8 @@ def _cell_line(cell: CellView, indent: int) -> Line:
     failed = f" ({cell.failed} failed)" if cell.failed else ""
     took = f" · {seconds(cell.seconds)}" if cell.status != "running" else ""
     good = cell.status in ("ok", "running")
-    text = f"{cell.language} {cell.number}  {cell.code}  {cell.status}{took}{calls}{failed}"
-    return Line(indent, text, "cell" if good else "bad")
+    head = f"{cell.language} {cell.number}  {cell.code}"
+    return Line(indent, head, "cell" if good else "bad", f"{cell.status}{took}{calls}{failed}")
 
 
 # Steps of the fold. What events carry may come from a model or a sandbox: only plain types are taken.
@@ -160,6 +178,8 @@ def _cell_line(cell: CellView, indent: int) -> Line:
 def _run_started(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
     node.question = _text(data, "question")
     tree.model = _text(data, "model")
+    about = data.get("context")
+    tree.skipped = one_line(_text(about, "skipped"), 2 * _WIDTH) if isinstance(about, Mapping) else ""
     limits = data.get("limits")
     limit = limits.get("dollars") if isinstance(limits, Mapping) else None
     tree.dollars = float(limit) if isinstance(limit, int | float) else None
