@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ Ask = Callable[..., Awaitable[Asked]]
 
 
 @pytest.fixture
-async def ask() -> AsyncIterator[Ask]:
+def ask() -> Ask:
     async def run(
         replies: list[Any], context: Any = "some input", *, question: str = "What?", **options: Any
     ) -> Asked:
@@ -52,4 +52,4 @@ async def ask() -> AsyncIterator[Ask]:
         answer = await rlm.ask(question, context, schema=schema, sinks=(events.append,))
         return Asked(answer, model, events)
 
-    yield run
+    return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ async def test_each_request_extends_the_one_before_byte_for_byte(ask: Any) -> No
     asked = await ask([LOOK, "prose only", "```python\n1/0\n```", "FINAL(x)"])
     transcripts = [request.messages for request in asked.model.requests]
 
-    for before, after in zip(transcripts, transcripts[1:], strict=False):
+    for before, after in itertools.pairwise(transcripts):
         assert before == after[: len(before)]
         assert [message.role for message in after[len(before) - 1 :]] == ["user", "assistant", "user"]
 
@@ -200,6 +201,18 @@ async def test_quotes_are_checked_against_the_hosts_own_copy(ask: Any) -> None:
     (item,) = asked.answer.evidence
 
     assert (asked.answer.confidence, item.quote, item.line, item.verified) == ("verified", "is here", 2, True)
+
+
+async def test_a_written_answer_rests_on_what_the_cells_quoted(ask: Any) -> None:
+    asked = await ask(["```python\nquote('is here')\n```", "FINAL(is here)"], "it is here")
+
+    assert ("verified", 1) == (asked.answer.confidence, len(asked.answer.evidence))
+
+
+async def test_a_written_answer_that_only_names_a_variable_means_its_value(ask: Any) -> None:
+    asked = await ask(["```python\nresult = [1, 2]\n```", "FINAL(result)"])
+
+    assert ([1, 2], "final_var") == (asked.answer.value, asked.answer.termination)
 
 
 async def test_an_answer_that_its_quote_does_not_hold_is_not_verified(ask: Any) -> None:

@@ -109,7 +109,7 @@ class Hands:
         done = Done()
         for command in commands:
             if isinstance(command, FinalWord):
-                done.finish = _written(command.text)
+                done.finish = await self._final(command.text)
             elif isinstance(command, FinalVar):
                 await self._final_var(command.name, done)
             elif isinstance(command, (Code, Shell)):
@@ -207,6 +207,20 @@ class Hands:
         return ExecutionResult(
             "", "blocked", stderr=f"Blocked by {why}", backend=self._sandbox.capabilities.backend
         )
+
+    async def _final(self, text: str) -> Finish:
+        """A written answer, with what the cells cited. One that only names a variable means its value."""
+        written = _written(text)
+        if not self._count:
+            return written
+        try:
+            found = await self._interpreter.fetch(text if text.isidentifier() else "answer")
+        except SandboxLost:
+            return written
+        known = final_of({**found, "source": "FINAL_VAR"})
+        if text.isidentifier() and found.get("found") is True:
+            return _given(known)
+        return replace(written, spans=known.evidence)
 
     async def _final_var(self, name: str, done: Done) -> None:
         try:

@@ -48,31 +48,32 @@ class Outcome:
     """What ended it, when it is partial."""
 
 
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a node is to do."""
+
+    question: str
+    context: Context | None
+    model: ModelClient
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of the answer's value; None = any."""
+
+
 class Node:
     """A conversation with one model about one question, with an interpreter to work in."""
 
-    def __init__(
-        self,
-        question: str,
-        context: Context | None,
-        model: ModelClient,
-        account: Account,
-        asker: Asker,
-        hands: Hands,
-        teller: Teller,
-        schema: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._question = question
-        self._context = context
-        self._model = model
+    def __init__(self, brief: Brief, account: Account, asker: Asker, hands: Hands, teller: Teller) -> None:
+        self._question = brief.question
+        self._context = brief.context
+        self._model = brief.model
+        self._schema = brief.schema
         self._account = account
         self._asker = asker
         self._hands = hands
         self._tell = teller
-        self._schema = schema
         self._messages: list[Message] = []
         self._silent = self._repeats = self._corrections = 0
-        self._looked = context is None
+        self._looked = brief.context is None
         self._last_step = ""
         self._said = ""
 

@@ -21,7 +21,7 @@ from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import check_schema, evidence, is_not_found, supports, value_of
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Guard, Hands
-from terraphim_rlm.engine.node import Node, Outcome
+from terraphim_rlm.engine.node import Brief, Node, Outcome
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.sandbox import HOME, Sandbox
@@ -177,16 +177,8 @@ class Run:
             interpreter.give(self.task.context.handover())
         hands = self._hands(sandbox, interpreter, self.ledger.root, self._root)
         task = self.task
-        node = Node(
-            task.question,
-            task.context,
-            task.model,
-            self.ledger.root,
-            self._asker,
-            hands,
-            self._root,
-            task.schema,
-        )
+        brief = Brief(task.question, task.context, task.model, task.schema)
+        node = Node(brief, self.ledger.root, self._asker, hands, self._root)
         return await node.run()
 
     def _hands(self, sandbox: Sandbox, interpreter: Any, account: Account, teller: Teller) -> Hands:
@@ -228,7 +220,7 @@ class Run:
                 interpreter.give(context.handover())
             hands = self._hands(sandbox, interpreter, own, teller)
             model = self.task.sub_model
-            return await Node(question, context, model, own, self._asker, hands, teller).run()
+            return await Node(Brief(question, context, model), own, self._asker, hands, teller).run()
         finally:
             await interpreter.close()
             if context is not None:

@@ -10,7 +10,7 @@ FOUND = json.dumps({"found": True}).encode()
 def described(namespace, name, evidence):
     """The body of a VALUE frame for a variable, with the spans cited so far."""
     if name not in namespace:
-        return json.dumps({"found": False, "near": _near(namespace, name)}).encode()
+        return json.dumps({"found": False, "near": _near(namespace, name), "evidence": evidence}).encode()
     return json.dumps({"found": True, **describe(namespace[name]), "evidence": evidence}).encode()
 
 

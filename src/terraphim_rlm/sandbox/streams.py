@@ -42,7 +42,7 @@ class Stream:
     """One pipe of a child. Keeps the first `limit` bytes since `begin`, and reads on past them."""
 
     def __init__(self, name: StreamName, limit: int) -> None:
-        self.name = name
+        self.name: StreamName = name
         self.child_fd = -1
         self._limit = limit
         self._kept = bytearray()
