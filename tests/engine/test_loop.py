@@ -206,13 +206,13 @@ async def test_quotes_are_checked_against_the_hosts_own_copy(ask: Any) -> None:
 async def test_a_written_answer_rests_on_what_the_cells_quoted(ask: Any) -> None:
     asked = await ask(["```python\nquote('is here')\n```", "FINAL(is here)"], "it is here")
 
-    assert ("verified", 1) == (asked.answer.confidence, len(asked.answer.evidence))
+    assert (asked.answer.confidence, len(asked.answer.evidence)) == ("verified", 1)
 
 
 async def test_a_written_answer_that_only_names_a_variable_means_its_value(ask: Any) -> None:
     asked = await ask(["```python\nresult = [1, 2]\n```", "FINAL(result)"])
 
-    assert ([1, 2], "final_var") == (asked.answer.value, asked.answer.termination)
+    assert (asked.answer.value, asked.answer.termination) == ([1, 2], "final_var")
 
 
 async def test_an_answer_that_its_quote_does_not_hold_is_not_verified(ask: Any) -> None:
