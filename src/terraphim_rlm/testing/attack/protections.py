@@ -18,11 +18,12 @@ from typing import Any
 from terraphim_rlm import guest as guest_package
 from terraphim_rlm.core.errors import InternalError
 from terraphim_rlm.guest import frames
-from terraphim_rlm.sandbox import interpreter, sandbox
+from terraphim_rlm.sandbox import execution, interpreter, sandbox
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.syscalls import RULES
 from terraphim_rlm.sandbox.channel import ChannelBroken
 from terraphim_rlm.sandbox.keeper.client import Keeper, Kept, Launch
+from terraphim_rlm.sandbox.memory import sealed
 from terraphim_rlm.testing.attack.lab import Lab
 
 Edit = Callable[[Launch, Lab], Launch]
@@ -49,9 +50,14 @@ class WeakKeeper(Keeper):
         self._lab = lab
 
     async def launch(self, launch: Launch) -> Kept:
+        given = set(launch.fds.values())
         for edit in self._edits:
             launch = edit(launch, self._lab)
-        return await super().launch(launch)
+        try:
+            return await super().launch(launch)
+        finally:
+            for added in set(launch.fds.values()) - given:
+                os.close(added)
 
 
 def guest_without(names: Sequence[str]) -> Mapping[str, bytes] | None:
@@ -108,13 +114,10 @@ def _tmpfs_shared(path: str) -> Edit:
 
 
 def _filter(change: Callable[[], bytes]) -> Edit:
-    """Another filter in the memory file that bubblewrap reads it from."""
+    """Another filter in the place of the one that bubblewrap reads."""
 
     def edit(launch: Launch, _lab: Lab) -> Launch:
-        fd = launch.fds[argv.SECCOMP_FD]
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, change(), 0)
-        return launch
+        return replace(launch, fds={**launch.fds, argv.SECCOMP_FD: sealed("filter", [change()])})
 
     return edit
 
@@ -186,6 +189,15 @@ def _unpickled(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+@contextlib.contextmanager
+def _unpickling(_lab: Lab) -> Iterator[None]:
+    """Wherever the host reads what a cell sends, it unpickles."""
+    with contextlib.ExitStack() as stack:
+        for module in (interpreter, execution):
+            stack.enter_context(_attribute(module, "decode", _unpickled))
+        yield
+
+
 _SOCKET, _SETPRIORITY, _PRLIMIT, _IOCTL = 41, 141, 302, 16
 _KEYS, _CLOCKS, _OTHERS, _GETFD = (248, 249, 250), (159, 305), (101, 310, 311), 438
 
@@ -250,6 +262,6 @@ PROTECTIONS: Mapping[str, Protection] = {
     "numbered-frames": Protection("a message counts for its own execution only", host=_any_number),
     "plain-data": Protection(
         "what a cell sends is read as plain data",
-        host=lambda _lab: _attribute(interpreter, "decode", _unpickled),
+        host=_unpickling,
     ),
 }  # fmt: skip
