@@ -172,6 +172,14 @@ async def test_a_provider_out_of_order_twice_is_asked_a_third_time_and_counted_o
     assert sleeps.pauses == [0.15, 0.3]
 
 
+async def test_no_reply_is_asked_for_in_compressed_form(sleeps: Sleeps):
+    async with FakeOpenAI() as server:
+        model = client(server, sleeps)
+        await model.complete(ask())
+        assert server.requests[0].headers["accept-encoding"] == "identity"
+        await model.aclose()
+
+
 async def test_every_attempt_of_a_call_carries_the_same_idempotency_key(sleeps: Sleeps):
     async with FakeOpenAI([Fake(status=500), Fake(), Fake()]) as server:
         model = client(server, sleeps)

@@ -42,7 +42,8 @@ DEFAULT_BOUNDS = Bounds()
 class Connection:
     """A pool of connections to one base URL. Opened at the first use, in that event loop.
 
-    Redirects are not followed: they would carry the key, or the prompt, elsewhere.
+    Redirects are not followed: they would carry the key, or the prompt, elsewhere. Compressed replies are
+    refused: what a few of their bytes become is bounded only after it was made.
     """
 
     def __init__(self, base_url: str, key: Key, headers: Mapping[str, str], bounds: Bounds) -> None:
@@ -80,6 +81,11 @@ class Connection:
             try:
                 if response.status_code != 200:
                     raise await self._refused(response)
+                if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+                    raise ModelProtocol(
+                        f"{self.base_url} compresses its reply ({encoding[:40]}), which was not asked for.",
+                        base_url=self.base_url,
+                    )
                 yield Reply(response, self.bounds, deadline)
             finally:
                 with contextlib.suppress(Exception):  # a connection that fails while it is closed is closed
@@ -96,7 +102,7 @@ class Connection:
         if self._client is None or self._loop is not loop:
             import httpx2
 
-            headers = dict(self._headers)
+            headers = {**self._headers, "Accept-Encoding": "identity"}
             if secret := self.key.reveal():
                 headers["Authorization"] = f"Bearer {secret}"
             self._loop = loop
@@ -112,7 +118,7 @@ class Connection:
         raw = b""
         with contextlib.suppress(Exception):  # the status counts; what came of the message is shown
             async with asyncio.timeout(self.bounds.idle):
-                async for piece in response.aiter_bytes():
+                async for piece in response.aiter_raw():
                     raw += piece
                     if len(raw) > ERROR_BYTES:
                         break
@@ -141,10 +147,6 @@ class Connection:
                 f"The connection to {self.base_url} broke off: {type(error).__name__}.",
                 base_url=self.base_url,
             ) from error
-        except httpx2.DecodingError as error:
-            raise ModelProtocol(
-                f"The reply of {self.base_url} cannot be decompressed.", base_url=self.base_url
-            ) from error
 
 
 class Reply:
@@ -165,8 +167,8 @@ class Reply:
             ModelProtocol: the reply or a line is longer than the bounds.
             TimeoutError: a line took longer than the bounds (`Connection.post` translates it).
         """
-        pieces = self._response.aiter_bytes()
-        pending, size, wait = b"", 0, self._bounds.first_byte
+        pieces = self._response.aiter_raw()
+        pending, size, wait = bytearray(), 0, self._bounds.first_byte
         while True:
             whole: list[bytes] = []
             ended = False
@@ -176,12 +178,15 @@ class Reply:
                     piece = await anext(pieces, None)
                     ended = piece is None
                     size += len(piece or b"")
-                    *whole, pending = (pending + (piece or b"")).split(b"\n")
+                    first, *rest = (piece or b"").split(b"\n")
+                    pending += first
+                    if rest:
+                        whole, pending = [bytes(pending), *rest[:-1]], bytearray(rest[-1])
                     if size > self._bounds.reply_bytes or len(pending) > self._bounds.line_bytes:
                         raise ModelProtocol(
                             f"The reply has more than {self._bounds.reply_bytes:,} bytes, or one of its lines is endless."
                         )
-            for line in whole + ([pending] if ended and pending else []):
+            for line in whole + ([bytes(pending)] if ended and pending else []):
                 yield line.rstrip(b"\r").decode("utf-8", "replace")
             if ended:
                 return
