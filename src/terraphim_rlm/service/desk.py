@@ -22,6 +22,7 @@ from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.spare import Spare
+from terraphim_rlm.service.schemas import check_wanted
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
 
@@ -103,6 +104,8 @@ class Desk:
         """See `Rlm.ask`."""
         if not isinstance(question.text, str) or not question.text.strip():
             raise InvalidArgument("The question is empty.", fix="Ask something.")
+        own, over_input = self._settings, question.context is not None or question.follow is not None
+        check_wanted(question.schema, own.model.info, own.route, over_input=over_input)
         kept = self._followed(question.follow) if question.follow else _Kept()
         try:
             if question.context is not None:

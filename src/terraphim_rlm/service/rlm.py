@@ -142,6 +142,7 @@ class RlmSync:
 
     def __init__(self, model: ModelClient | str, **options: Any) -> None:
         self._rlm = Rlm(model, **options)
+        self._portal: Any = None
 
     def __enter__(self) -> Self:
         from anyio.from_thread import start_blocking_portal
@@ -154,6 +155,10 @@ class RlmSync:
 
     def ask(self, question: str, context: Any = None, **options: Any) -> Answer:
         """See `Rlm.ask`."""
+        if self._portal is None:
+            raise InvalidArgument(
+                "This RlmSync is not entered.", fix="Ask within `with RlmSync(..) as rlm:`."
+            )
         answer: Answer = self._portal.call(lambda: self._rlm.ask(question, context, **options))
         return answer
 
