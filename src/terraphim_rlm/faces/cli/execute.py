@@ -48,7 +48,12 @@ _ERRORS: dict[str, tuple[type[RlmError], str]] = {
     "backend_unavailable": (BackendUnavailable, "The sandbox is gone."),
 }
 _LIKE_CODE = frozenset("()=;$'\" \n")
-_FIXES = {"oom": "Raise --memory.", "disk_full": "Raise --disk.", "timeout": "Raise --timeout."}
+_FIXES = {
+    "killed": "Look for what the code does to itself; a limit that is too low (--memory, --pids) kills, too.",
+    "oom": "Raise --memory.",
+    "disk_full": "Raise --disk.",
+    "timeout": "Raise --timeout.",
+}
 
 
 def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
