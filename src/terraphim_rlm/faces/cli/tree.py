@@ -17,7 +17,7 @@ _KEPT_CELLS = 200
 """Cells kept per node; older ones are only counted."""
 _KEPT_NODES = 2000
 _SHOWN_CELLS = 12
-_LEAST_HEAD = 8
+_LEAST_HEAD = 4
 
 
 @dataclass(slots=True)
