@@ -8,6 +8,7 @@ import gc
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
-from terraphim_rlm.sandbox.keeper import client
+from terraphim_rlm.sandbox.keeper import client, orphans
 from terraphim_rlm.sandbox.keeper.client import Keeper, Launch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -241,3 +242,20 @@ async def test_asking_a_closed_keeper_is_an_error_that_says_so() -> None:
     with pytest.raises(SandboxLost):
         await keeper.request({"op": "kill", "id": 1})
     await keeper.close()
+
+
+async def test_what_a_dead_keeper_left_is_killed_and_what_a_living_one_has_is_not() -> None:
+    """A `bwrap` that waited for its own parent's word when both died waits for ever."""
+    left, living = (orphans.name(owner) for owner in (0, os.getpid()))
+    children = [
+        subprocess.Popen([called, "60"], executable=shutil.which("sleep")) for called in (left, living)
+    ]
+    try:
+        async with Bubblewrap() as backend:
+            await (await opened(backend)).destroy()
+        ends = [child.poll() for child in children]
+        assert ends == [-signal.SIGKILL, None]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()

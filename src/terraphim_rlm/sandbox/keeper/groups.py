@@ -127,7 +127,7 @@ class Groups:
     """Makes and removes the control groups of one keeper."""
 
     def __init__(self, candidates: list[Hierarchy], owner: int) -> None:
-        self._name = f"trlm-{_namespace()}.{owner}.{orphans.start_time(owner) or 0}.{os.getpid()}"
+        self._name = orphans.name(owner)
         self._homes: list[Hierarchy] = []
         for candidate in candidates:
             usable = candidate if candidate.version == 1 else _delegated(candidate.folder, owner)
@@ -251,23 +251,13 @@ def _step_aside(folder: str, owner: int) -> None:
         _put(f"{leaf}/cgroup.procs", str(pid))
 
 
-def _namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino
-
-
 def reclaim(folder: str) -> list[str]:
     """Kills and removes what dead owners left in `folder`; the names it removed."""
     gone: list[str] = []
     for name in _folders(folder):
-        parts = name.removeprefix("trlm-").split(".")
-        if not name.startswith("trlm-") or len(parts) != 4 or not all(part.isdigit() for part in parts):
-            continue
-        namespace, owner, born, keeper = map(int, parts)
-        living = orphans.start_time(owner) == born and orphans.start_time(keeper) is not None
-        if living or namespace != _namespace():
-            continue
-        remove(f"{folder}/{name}")
-        gone.append(name)
+        if orphans.is_left_behind(name):
+            remove(f"{folder}/{name}")
+            gone.append(name)
     return gone
 
 

@@ -35,6 +35,7 @@ _MESSAGE = 1 << 18
 _FDS = 128
 _OPEN_FILES = 16_384
 _SETUP_SECONDS = 0.5  # bubblewrap tells its child's pid within milliseconds; then it is killed itself
+_IDLE_MS = 500
 _LAST_SECONDS = 10.0  # at the owner's end: then what is still dying is left to the kernel
 
 
@@ -67,6 +68,8 @@ class Keeper:
         owner = os.getppid()
         self._owner = os.pidfd_open(owner)
         self._owner_gone = os.getppid() != owner
+        self._name = orphans.name(owner)
+        self._swept = False
         self._wake = _wakeup_pipe()
         self._groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), owner)
         self._poller = select.poll()
@@ -84,7 +87,10 @@ class Keeper:
         self._owner_gone = True
 
     def _step(self) -> None:
-        for fd, event in self._poller.poll(self._timeout()):
+        events = self._poller.poll(self._timeout())
+        if not events and not self._boxes:
+            self._sweep()
+        for fd, event in events:
             if fd == self._wake:
                 _drain(fd)
             elif fd == self._owner:
@@ -99,7 +105,15 @@ class Keeper:
 
     def _timeout(self) -> int:
         """Milliseconds: short while something is dying, for what the kernel does not announce."""
-        return 5 if any(box.doomed or box.status is not None for box in self._boxes.values()) else 60_000
+        if any(box.doomed or box.status is not None for box in self._boxes.values()):
+            return 5
+        return 60_000 if self._swept or self._boxes else _IDLE_MS
+
+    def _sweep(self) -> None:
+        """Once, and when nobody waits: it looks at every process of the machine."""
+        if not self._swept:
+            orphans.sweep()
+            self._swept = True
 
     def _receive(self) -> bool:
         try:
@@ -138,7 +152,7 @@ class Keeper:
         group = Group()
         try:
             group = self._groups.make(str(number), request["limits"])
-            pid, info = spawn(request, fds, group.procs())
+            pid, info = spawn(self._name, request, fds, group.procs())
         except OSError as error:
             group.remove()
             self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
@@ -261,6 +275,7 @@ class Keeper:
                     self._learn(self._by_info[fd])
             self._settle()
         self._groups.close()
+        self._sweep()
 
 
 def _meaning(status: int) -> tuple[int | None, int | None]:

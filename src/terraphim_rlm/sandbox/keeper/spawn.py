@@ -15,8 +15,10 @@ else:
     import _signal
 
 
-def spawn(request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str]) -> tuple[int, int]:
-    """Forks and executes `request`; its `fds` say which number each descriptor gets in the child.
+def spawn(
+    name: str, request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str]
+) -> tuple[int, int]:
+    """Forks and executes `request`, called `name`; its `fds` say which number each descriptor gets in the child.
 
     Returns:
         The child's pid, and a descriptor on which bubblewrap tells the pid of the sandbox's pid 1.
@@ -30,13 +32,13 @@ def spawn(request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str])
         os.close(writer)
         raise
     if pid == 0:
-        _become(request, [*fds, writer], [*request["fds"], request["info_fd"]], groups)
+        _become(name, request, [*fds, writer], [*request["fds"], request["info_fd"]], groups)
     os.close(writer)
     return pid, reader
 
 
 def _become(
-    request: Mapping[str, Any], fds: Sequence[int], targets: Sequence[int], groups: Sequence[str]
+    name: str, request: Mapping[str, Any], fds: Sequence[int], targets: Sequence[int], groups: Sequence[str]
 ) -> None:
     """In the child; never returns. Errors go to what is to be descriptor 2, which is the owner's."""
     complain = fds[targets.index(2)]
@@ -54,15 +56,15 @@ def _become(
         for procs in groups:  # before any byte is allocated on the program's behalf
             with open(procs, "wb", buffering=0) as file:
                 file.write(b"0")
-        for name, value in request["rlimits"].items():
-            _limit(getattr(resource, "RLIMIT_" + name), value)
+        for limit, value in request["rlimits"].items():
+            _limit(getattr(resource, "RLIMIT_" + limit), value)
         if request["uid"] is not None:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
             os.setresuid(request["uid"], request["uid"], request["uid"])
         os.umask(0o022)
         os.chdir("/")
-        os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is wanted
+        os.execve(request["argv"][0], [name, *request["argv"][1:]], request["env"])  # noqa: S606 - no shell is wanted
     except BaseException as error:
         os.write(complain, f"keeper: {type(error).__name__}: {error}\n".encode())
     finally:
