@@ -77,3 +77,36 @@ def test_a_machine_of_another_kind_is_told_what_to_install(monkeypatch: pytest.M
     with pytest.raises(openmp.ModelNotInstalled, match="lacks") as caught:
         openmp.ensure_openmp()
     assert "libgomp1" in caught.value.fix
+
+
+def test_a_kernel_that_runs_nothing_from_memory_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_image: bytes) -> None:
+        raise PermissionError(13, "failed to map segment from shared object")
+
+    monkeypatch.setattr(openmp, "SONAME", "libgomp-that-is-not-there.so.1")
+    monkeypatch.setattr(openmp, "load", refuse)
+    with pytest.raises(openmp.ModelNotInstalled, match="failed to map") as caught:
+        openmp.ensure_openmp()
+    assert "libgomp1" in caught.value.fix
+
+
+def test_the_systems_own_runtime_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openmp, "SONAME", "libm.so.6")  # stands for a runtime that is there
+    monkeypatch.setattr(openmp, "load", lambda _image: pytest.fail("ours was loaded"))
+    assert openmp.ensure_openmp()
+
+
+def test_no_memory_of_the_runtime_can_be_both_written_and_run() -> None:
+    _run(
+        "parts = [line.split()[1] for line in open('/proc/self/maps') if 'gomp' in line]\n"
+        "assert 'r-xp' in parts and not [part for part in parts if 'w' in part and 'x' in part], parts\n"
+    )
+
+
+def test_the_installed_library_finds_all_that_it_asks_for() -> None:
+    pytest.importorskip("xllamacpp")
+    _run(
+        "import xllamacpp\nassert sum('gomp' in line for line in open('/proc/self/maps') if 'memfd' in line)\n"
+    )

@@ -57,7 +57,8 @@ def ensure_openmp() -> bool:
     """Loads the system's runtime, or ours for one thread. True when it is the system's.
 
     Raises:
-        ModelNotInstalled: there is none, and this machine is not x86-64, whose code we have.
+        ModelNotInstalled: there is none, and ours is not for this machine (only x86-64 is), or the kernel lets
+            nobody run code from memory (`vm.memfd_noexec`).
     """
     import ctypes
 
@@ -65,13 +66,20 @@ def ensure_openmp() -> bool:
         ctypes.CDLL(SONAME, mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         if platform.machine() != "x86_64":
-            raise ModelNotInstalled(
-                f"The local model needs {SONAME}, which this system lacks.",
-                fix="On Debian: apt install libgomp1",
-            ) from error
-        load(shared_object())
+            raise _lacking("") from error
+        try:
+            load(shared_object())
+        except OSError as refused:
+            raise _lacking(f" The one in this package could not be loaded: {refused}.") from error
         return False
     return True
+
+
+def _lacking(more: str) -> ModelNotInstalled:
+    return ModelNotInstalled(
+        f"The local model needs {SONAME}, which this system lacks.{more}",
+        fix="On Debian: apt install libgomp1",
+    )
 
 
 def load(image: bytes) -> None:
