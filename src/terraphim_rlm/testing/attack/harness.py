@@ -21,6 +21,7 @@ from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.model import Outcome, Row, Seen
 from terraphim_rlm.testing.attack.neighbour import Neighbour
 from terraphim_rlm.testing.attack.network import Sinks
+from terraphim_rlm.testing.attack.protections import PROTECTIONS
 from terraphim_rlm.testing.attack.steps import Hung, run_steps
 from terraphim_rlm.testing.attack.table import ROWS
 
@@ -63,6 +64,9 @@ class Harness:
         """Runs a row's control, in a bottle."""
         if not row.off:
             return Outcome(row.id, "control", "not_run", row.no_control or "only P0 rows have controls")
+        for name in row.off:
+            if lacking := PROTECTIONS[name].nothing_to_hide():
+                return Outcome(row.id, "control", "not_run", lacking)
         if missing := await self._bottle():
             return Outcome(row.id, "control", "not_run", missing)
         if missing := await self._missing(row):

@@ -7,6 +7,7 @@ its guest's source) on the way to the keeper, or one name of the host's code for
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,14 @@ class Protection:
     guest: tuple[str, str, str] | None = None
     """A guest's file, a piece of its source that occurs once, and what stands there instead."""
     host: Patch | None = None
+    hides: tuple[str, ...] = ()
+    """Globs of what it keeps out of view. A host that has none of it has nothing to show a control."""
+
+    def nothing_to_hide(self) -> str:
+        """Why its control cannot be built on this host; empty when it can."""
+        if not self.hides or any(glob.glob(pattern) for pattern in self.hides):
+            return ""
+        return f"this host has nothing that is kept out by {self.what!r}: {', '.join(self.hides)}"
 
 
 class WeakKeeper(Keeper):
@@ -217,12 +226,14 @@ PROTECTIONS: Mapping[str, Protection] = {
         "files of /proc about the machine are covered", _without("--ro-bind", "/dev/null", "/proc/cmdline")
     ),
     "no-control-groups": Protection(
-        "the control groups' file system is not in view", _with("--ro-bind", "/sys/fs/cgroup", "/sys/fs/cgroup")
+        "the control groups' file system is not in view", _with("--ro-bind", "/sys/fs/cgroup", "/sys/fs/cgroup"),
+        hides=("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/*/cgroup.procs"),
     ),
     "own-processes": Protection("a pid namespace of its own", _host_processes),
     "own-network": Protection("a network namespace of its own", _with("--share-net")),
     "own-devices": Protection(
-        "a device folder of its own", _without("--dev", "/dev", instead=("--dev-bind", "/dev", "/dev"))
+        "a device folder of its own", _without("--dev", "/dev", instead=("--dev-bind", "/dev", "/dev")),
+        hides=("/dev/kvm", "/dev/mem", "/dev/kmsg", "/dev/loop*", "/dev/fuse", "/dev/vd*", "/dev/sd*"),
     ),
     "no-capabilities": Protection(
         "no capabilities", _without("--cap-drop", "ALL", instead=("--cap-add", "ALL"))
