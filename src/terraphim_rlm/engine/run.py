@@ -228,6 +228,23 @@ class Run:
 
     async def _look_up(self) -> Answer:
         """The program that the host writes for small models: search in the sandbox, judge here, ask about leaves."""
+        self._root("node.started", depth=0, question=self.task.question)
+        refused: list[BudgetExceeded] = []
+        try:
+            result = await self._looked_up(refused)
+        except BudgetExceeded as error:
+            self._root("error", **error.to_json())
+            refused.append(error)
+            result = lookup.LookupResult("", None, "unverified")
+        termination: Termination = "not_found" if result.confidence == "not_found" else "final"
+        if refused:
+            termination = refused[0].row.termination  # type: ignore[assignment]
+        self._root("node.finished", depth=0, termination=termination)
+        outcome = Outcome(result.value, result.text, termination, partial=bool(refused))
+        return self._answered(outcome, result.evidence, result.confidence)
+
+    async def _looked_up(self, refused: list[BudgetExceeded]) -> lookup.LookupResult:
+        """Search and leaves. Leaves for which the budget has no room are noted in `refused`; the host decides alone."""
         task = self.task
         assert task.context is not None
         plan = lookup.analyse(task.question)
@@ -235,31 +252,32 @@ class Run:
         interpreter = sandbox.python
         interpreter.give(task.context.handover())
         hands = self._hands(sandbox, interpreter, self.ledger.root, self._root)
-        self._root("node.started", depth=0, question=task.question)
         cell = await hands.run_cell(lookup.program(plan))
-        found = (await interpreter.fetch("found")).get("value") if cell.status == "ok" else None
         if cell.status != "ok":
             raise ExecutionFailed(
                 f"The search of the input ended with {cell.status}.", stderr=cell.stderr[-2000:]
             )
-        result = await lookup.drive(lookup.decide(plan, found, task.context.read), self._leaf)
-        termination: Termination = "not_found" if result.confidence == "not_found" else "final"
-        self._root("node.finished", depth=0, termination=termination)
-        return self._answered(
-            Outcome(result.value, result.text, termination), result.evidence, result.confidence
-        )
+        found = (await interpreter.fetch("found")).get("value")
 
-    async def _leaf(self, request: ModelRequest) -> ModelReply | None:
-        """One small question to the model; None when the budget has no room for it, and the host decides alone."""
+        async def leaf(request: ModelRequest) -> ModelReply | None:
+            try:
+                return await self._leaf(request)
+            except BudgetExceeded as error:
+                refused.append(error)
+                return None
+
+        return await lookup.drive(lookup.decide(plan, found, task.context.read), leaf)
+
+    async def _leaf(self, request: ModelRequest) -> ModelReply:
+        """One small question to the model."""
         number = new_id("exec")
         self._root("call.started", call_id=number, op="leaf", count=1)
+        usage, failed = Usage(), 1
         try:
             reply = await self._asker.ask(self.task.sub_model, self.ledger.root, request)
-        except BudgetExceeded as error:
-            self._root("call.finished", call_id=number, ok=False, failed=1, usage=to_json(Usage()))
-            self._root("error", **error.to_json())
-            return None
-        self._root("call.finished", call_id=number, ok=True, failed=0, usage=to_json(reply.usage))
+            usage, failed = reply.usage, 0
+        finally:
+            self._root("call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage))
         return reply
 
     def _checked(self, outcome: Outcome) -> Answer:
