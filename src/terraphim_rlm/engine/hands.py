@@ -126,6 +126,10 @@ class Hands:
         """Runs one cell that the host wrote."""
         return await self._code(1, code, Done())
 
+    async def fetch(self, name: str) -> Any:
+        """A variable's value as JSON; None when it is not there or is not JSON."""
+        return (await self._interpreter.fetch(name)).get("value")
+
     async def _cell(self, turn: int, command: Code | Shell, done: Done) -> ExecutionResult:
         if isinstance(command, Shell):
             return await self._shell(turn, command.command, done)

@@ -15,7 +15,7 @@ from terraphim_rlm.core.errors import (
     SchemaMismatch,
 )
 from terraphim_rlm.core.ledger import Account
-from terraphim_rlm.core.values import Termination, to_json
+from terraphim_rlm.core.values import Confidence, Evidence, Termination, to_json
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.checks import check_schema, value_of
@@ -44,6 +44,10 @@ class Outcome:
     """A limit ended it, and this is the best there was."""
     spans: tuple[tuple[str, int, int], ...] = ()
     """Cited by the model's code; still to be checked."""
+    evidence: tuple[Evidence, ...] = ()
+    """Read and judged by the host already."""
+    confidence: Confidence | None = None
+    """The host's judgement; None = by whether the cited spans hold the answer."""
     error: RlmError | None = None
     """What ended it, when it is partial."""
 

@@ -17,7 +17,8 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Guard
-from terraphim_rlm.engine.run import Route, Run, Task
+from terraphim_rlm.engine.run import Run
+from terraphim_rlm.engine.task import Route, Task
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox

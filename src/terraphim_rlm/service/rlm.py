@@ -11,7 +11,7 @@ from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.engine.hands import Guard
-from terraphim_rlm.engine.run import Route
+from terraphim_rlm.engine.task import Route
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model

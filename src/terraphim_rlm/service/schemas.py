@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument
-from terraphim_rlm.engine.run import Route
+from terraphim_rlm.engine.task import Route
 from terraphim_rlm.llm.client import ModelInfo
 
 

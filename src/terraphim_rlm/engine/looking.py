@@ -1,0 +1,83 @@
+"""The way for small models: the host's program searches in the sandbox, the model reads leaves, the host judges."""
+
+from __future__ import annotations
+
+from terraphim_rlm.core.errors import BudgetExceeded, ExecutionFailed
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.ledger import Account
+from terraphim_rlm.core.values import Termination, Usage, to_json
+from terraphim_rlm.engine import lookup
+from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.hands import Hands
+from terraphim_rlm.engine.node import Outcome
+from terraphim_rlm.engine.task import Task
+from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.llm.client import ModelReply, ModelRequest
+
+
+class LookUp:
+    """One question looked up. Leaves for which the budget has no room go unanswered; the host then decides alone."""
+
+    def __init__(self, task: Task, asker: Asker, account: Account, hands: Hands, tell: Teller) -> None:
+        self._task = task
+        self._asker = asker
+        self._account = account
+        self._hands = hands
+        self._tell = tell
+        self._refused: BudgetExceeded | None = None
+
+    async def run(self) -> Outcome:
+        """From the question to what the input supports.
+
+        Raises:
+            ExecutionFailed: the search itself failed.
+            ModelError, SandboxLost: a provider failed. Limits give a partial outcome.
+        """
+        self._tell("node.started", depth=0, question=self._task.question)
+        try:
+            result = await self._search()
+        except BudgetExceeded as error:
+            self._refuse(error)
+            result = lookup.LookupResult("", None, "unverified")
+        termination: Termination = "not_found" if result.confidence == "not_found" else "final"
+        if self._refused is not None:
+            termination = self._refused.row.termination  # type: ignore[assignment]
+        self._tell("node.finished", depth=0, termination=termination)
+        return Outcome(
+            result.value,
+            result.text,
+            termination,
+            partial=self._refused is not None,
+            evidence=result.evidence,
+            confidence=result.confidence,
+        )
+
+    async def _search(self) -> lookup.LookupResult:
+        assert self._task.context is not None
+        plan = lookup.analyse(self._task.question)
+        cell = await self._hands.run_cell(lookup.program(plan))
+        if cell.status != "ok":
+            raise ExecutionFailed(
+                f"The search of the input ended with {cell.status}.", stderr=cell.stderr[-2000:]
+            )
+        found = await self._hands.fetch("found")
+        return await lookup.drive(lookup.decide(plan, found, self._task.context.read), self._leaf)
+
+    async def _leaf(self, request: ModelRequest) -> ModelReply | None:
+        """One small question to the model; None when the budget has no room for it."""
+        number = new_id("exec")
+        self._tell("call.started", call_id=number, op="leaf", count=1)
+        usage, failed = Usage(), 1
+        try:
+            reply = await self._asker.ask(self._task.sub_model, self._account, request)
+            usage, failed = reply.usage, 0
+        except BudgetExceeded as error:
+            self._refuse(error)
+            return None
+        finally:
+            self._tell("call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage))
+        return reply
+
+    def _refuse(self, error: BudgetExceeded) -> None:
+        self._tell("error", **error.to_json())
+        self._refused = error

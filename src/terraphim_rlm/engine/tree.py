@@ -1,0 +1,91 @@
+"""The nodes of a run: a root, and below it a child for each `rlm_query`, all in one sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from terraphim_rlm.core.events import EventLog
+from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.ledger import Account, Ledger
+from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.broker import Broker
+from terraphim_rlm.engine.context import make_context
+from terraphim_rlm.engine.hands import Hands
+from terraphim_rlm.engine.node import Brief, Node, Outcome
+from terraphim_rlm.engine.task import Task
+from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.sandbox.interpreter import Interpreter
+from terraphim_rlm.sandbox.sandbox import HOME, Sandbox
+
+_MOST_CHILDREN = 16
+"""Nodes of one level that work at once; more wait. Each has an interpreter and three descriptors of ours."""
+_MOST_BEST = 2_000
+
+
+class Tree:
+    """Grows one run's nodes in one sandbox, under one ledger."""
+
+    def __init__(self, task: Task, sandbox: Sandbox, ledger: Ledger, asker: Asker, log: EventLog) -> None:
+        self._task = task
+        self._sandbox = sandbox
+        self._ledger = ledger
+        self._asker = asker
+        self._log = log
+        self._children = 0
+        # For each level, so that no node holds the place that its own child waits for.
+        self._levels: dict[int, asyncio.Semaphore] = {}
+
+    async def root(self, tell: Teller) -> Outcome:
+        """The node that the question is put to."""
+        task = self._task
+        brief = Brief(task.question, task.context, task.model, task.schema)
+        return await Node(brief, self._ledger.root, self._asker, self.root_hands(tell), tell).run()
+
+    def root_hands(self, tell: Teller) -> Hands:
+        """The sandbox's own interpreter, with the run's input in it."""
+        interpreter = self._sandbox.python
+        if self._task.context is not None:
+            interpreter.give(self._task.context.handover())
+        return self._hands(interpreter, self._ledger.root, tell)
+
+    def _hands(self, interpreter: Interpreter, account: Account, tell: Teller) -> Hands:
+        async def child(question: str, context: Any) -> Any:
+            return await self._child(account, tell, question, context)
+
+        broker = Broker(self._asker, account, self._task.sub_model, tell, child)
+        return Hands(self._sandbox, interpreter, broker, self._ledger, account, self._task.guard, tell)
+
+    async def _child(self, account: Account, parent: Teller, question: str, value: Any) -> Any:
+        """A node below another: own interpreter and folder, the same budget.
+
+        Raises:
+            RlmError: what ended it before it had an answer.
+        """
+        own = account.child()
+        async with self._levels.setdefault(own.depth, asyncio.Semaphore(_MOST_CHILDREN)):
+            outcome = await self._work_below(own, parent, question, value)
+        if outcome.error is not None:
+            error = outcome.error
+            raise type(error)(
+                f"The child node did not finish: {error.message} The best it had: {outcome.text[:_MOST_BEST]!r}.",
+                fix=error.fix,
+                **error.details,
+            )
+        return outcome.text if outcome.value is None else outcome.value
+
+    async def _work_below(self, own: Account, parent: Teller, question: str, value: Any) -> Outcome:
+        self._children += 1
+        context = None if value in (None, "", [], {}) else make_context(value)
+        teller = Teller(self._log, new_id("node"), parent.node)
+        interpreter = self._sandbox.new_interpreter(f"{HOME}/.nodes/{self._children}")
+        try:
+            if context is not None:
+                interpreter.give(context.handover())
+            hands = self._hands(interpreter, own, teller)
+            model = self._task.sub_model
+            return await Node(Brief(question, context, model), own, self._asker, hands, teller).run()
+        finally:
+            await interpreter.close()
+            if context is not None:
+                context.close()
