@@ -78,7 +78,7 @@ class Resources:
     cpus: float = 1.0
     pids: int = 256
     disk_mb: int = 512
-    """Size of each writable file system of the sandbox (work and tmp)."""
+    """Size of each writable file system of the sandbox (/work, /tmp, /dev/shm)."""
     output_bytes: int = 10_485_760
     """Of one execution, stdout and stderr each; the rest is dropped and `truncated` set."""
     network: tuple[str, ...] = ()
