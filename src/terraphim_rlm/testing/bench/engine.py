@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from terraphim_rlm.core.process import start
 from terraphim_rlm.core.values import Limits, Usage
 from terraphim_rlm.llm.client import ModelReply, ModelRequest
 from terraphim_rlm.llm.scripted import ScriptedModel
@@ -40,6 +43,13 @@ async def rows() -> AsyncIterator[dict[str, Any]]:
         await _runs(15, spare=False),
         None,
         why="the same, and a sandbox and its keeper start and end",
+    )
+    yield row(
+        "floor: two processes",
+        "ms",
+        await asyncio.to_thread(_floor, 2_000),
+        None,
+        why="one byte there and back over a socket pair: what waking two processes costs on this machine now",
     )
     yield row(
         "REPL round trip", "ms", await _round_trips(2_000), 0.25, why="print(1) in a living interpreter"
@@ -91,6 +101,36 @@ async def _timed(rlm: Rlm) -> float:
     if answer.value != len(_CONTEXT):
         raise AssertionError(f"the run gave {answer!r}")
     return elapsed
+
+
+_ECHO = """
+import socket, sys
+line = socket.socket(fileno=int(sys.argv[1]))
+while data := line.recv(64):
+    line.send(data)
+"""
+
+
+def _floor(count: int) -> list[float]:
+    """Round trips with a bare process at the other end; no row that crosses processes can be faster."""
+    ours, theirs = socket.socketpair()
+    samples = []
+    with (
+        ours,
+        start(
+            [sys.executable, "-I", "-S", "-c", _ECHO, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        ) as echo,
+    ):
+        theirs.close()
+        for number in range(count + 50):
+            started = time.perf_counter()
+            ours.send(b"x")
+            ours.recv(64)
+            if number >= 50:
+                samples.append((time.perf_counter() - started) * 1000)
+        ours.close()
+        echo.wait()
+    return samples
 
 
 async def _round_trips(count: int) -> list[float]:
