@@ -58,6 +58,18 @@ async def test_a_value_that_is_not_json_is_given_as_text(ask: Any) -> None:
     assert (asked.answer.value, asked.answer.text) == (None, "{1}")
 
 
+@pytest.mark.parametrize(
+    "finish",
+    ["```python\nFINAL('x' * 17_000_000)\n```", "```python\nv = [0] * 9_000_000\n```\n\nFINAL_VAR(v)"],
+)
+async def test_an_answer_too_large_to_be_given_is_refused_not_cut(ask: Any, finish: str) -> None:
+    block, _, word = finish.partition("\n\n")
+    asked = await ask([block, *([word] if word else []), "FINAL(less)"])
+
+    assert asked.answer.text == "less"
+    assert "too large to be given whole" in asked.said(len(asked.turns))
+
+
 async def test_an_answer_before_any_look_is_asked_once_to_look(ask: Any) -> None:
     asked = await ask(["FINAL(guess)", "FINAL(guess)"])
 

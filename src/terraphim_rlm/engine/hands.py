@@ -27,6 +27,7 @@ from terraphim_rlm.engine.replies import (
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.guest.values import TOO_LARGE
 from terraphim_rlm.sandbox.execution import Final, final_of
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.sandbox import Sandbox
@@ -222,7 +223,7 @@ class Hands:
         except SandboxLost:
             return written
         known = final_of({**found, "source": "FINAL_VAR"})
-        if text.isidentifier() and found.get("found") is True:
+        if text.isidentifier() and found.get("found") is True and found.get("cut") is not True:
             return _given(known)
         return replace(written, spans=known.evidence)
 
@@ -240,6 +241,9 @@ class Hands:
             done.observations.append(f"There is no variable {name}.{hint} Set it in a cell first.")
             return
         done.ran = True
+        if found.get("cut") is True:
+            done.observations.append(f"FINAL_VAR: {TOO_LARGE}.")
+            return
         done.finish = _given(final_of({**found, "source": "FINAL_VAR"}))
 
     async def draft(self) -> Finish | None:

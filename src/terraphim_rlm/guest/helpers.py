@@ -6,7 +6,7 @@ They are put back before each cell, whatever the code before did to them.
 import json
 
 from . import frames, search
-from .values import describe
+from .values import TOO_LARGE, describe
 
 
 class ModelCallError(Exception):
@@ -102,7 +102,10 @@ class Finish:
 
     def final(self, value, *, _source="FINAL"):
         """Gives the answer. The last call of a cell counts."""
-        body = {**describe(value), "evidence": self._cell.evidence, "source": _source}
+        described = describe(value)
+        if described.pop("cut", False):
+            raise ValueError(f"{_source}: {TOO_LARGE}")
+        body = {**described, "evidence": self._cell.evidence, "source": _source}
         data = json.dumps(body).encode("utf-8", "surrogatepass")
         self._cell.channel.send(frames.FINAL, self._cell.number, data)
 

@@ -4,6 +4,9 @@ import json
 
 _MOST_REPR = 100_000
 MOST_JSON = 16 << 20
+TOO_LARGE = (
+    "the answer is too large to be given whole (16 MB as JSON, 100,000 characters as a repr); give less of it"
+)
 FOUND = json.dumps({"found": True}).encode()
 
 
@@ -15,15 +18,18 @@ def described(namespace, name, evidence):
 
 
 def describe(value):
-    """{"json": whether `value` is JSON, "value", "repr"}."""
+    """{"json": whether `value` is JSON, "value", "repr"}, and "cut" when it is too large to be given whole."""
     plain = _plain(value)
     try:
         text = json.dumps(plain, allow_nan=False)
-        if len(text) <= MOST_JSON and _is_json(plain):
+        if len(text) > MOST_JSON:
+            return {"json": False, "value": None, "repr": _repr(value), "cut": True}
+        if _is_json(plain):
             return {"json": True, "value": plain, "repr": plain if isinstance(plain, str) else _repr(value)}
     except (TypeError, ValueError, RecursionError):
         pass  # not JSON; said so below
-    return {"json": False, "value": None, "repr": _repr(value)}
+    shown = _repr(value)
+    return {"json": False, "value": None, "repr": shown, "cut": len(shown) > _MOST_REPR}
 
 
 def _plain(value):

@@ -22,7 +22,9 @@ _LOOP = (
 
 
 class Command:
-    """One program from start to end; what it leaves running is killed, and said."""
+    """One program from start to end. What it leaves running with its output open is killed, and said; what closed
+    its output lives on until the sandbox ends.
+    """
 
     def __init__(self, guest: Guest, output_bytes: int) -> None:
         self._guest = guest
