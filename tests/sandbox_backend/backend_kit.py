@@ -52,7 +52,7 @@ async def ask(link: Link, expression: str) -> str:
 
 async def opened(backend: object, spec: SandboxSpec = SPEC) -> Link:
     """A sandbox whose greeting has been read."""
-    link: Link = await backend.create(spec)  # type: ignore[attr-defined]
+    link: Link = await backend.boot(spec)  # type: ignore[attr-defined]
     assert link.socket.recv(64) == b"hello"
     return link
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
 async def test_a_created_sandbox_has_already_said_hello() -> None:
     async with Bubblewrap() as backend:
-        link = await backend.create(SPEC)
+        link = await backend.boot(SPEC)
         assert link.socket.recv(64) == b"hello"
         assert await ask(link, "posix.getpid()") == "1"
         await link.destroy()
@@ -112,20 +112,20 @@ async def test_a_bound_file_can_be_read_but_never_written() -> None:
 async def test_a_bind_that_cannot_be_is_refused_by_name(binds: dict[str, str]) -> None:
     async with Bubblewrap() as backend:
         with pytest.raises(InvalidArgument):
-            await backend.create(SandboxSpec(binds=binds, guest={"start.py": EVALUATE}))
+            await backend.boot(SandboxSpec(binds=binds, guest={"start.py": EVALUATE}))
 
 
 async def test_a_network_that_is_not_there_is_refused_before_work_starts() -> None:
     async with Bubblewrap() as backend:
         with pytest.raises(NotSupported):
-            await backend.create(SandboxSpec(Resources(network=("example.org",))))
+            await backend.boot(SandboxSpec(Resources(network=("example.org",))))
         assert backend.statistics().pid is None
 
 
 async def test_a_guest_that_breaks_is_reported_with_its_last_words() -> None:
     async with Bubblewrap() as backend:
         with pytest.raises(SandboxStartFailed, match="kaputt"):
-            await backend.create(SandboxSpec(guest={"start.py": b"raise SystemExit('kaputt')"}))
+            await backend.boot(SandboxSpec(guest={"start.py": b"raise SystemExit('kaputt')"}))
         link = await opened(backend)
         await link.destroy()
 
@@ -137,7 +137,7 @@ async def test_a_sandbox_too_small_to_start_says_what_to_raise(resources: Resour
         if resources.pids == 1 and "pids" not in backend.statistics().control_groups:
             pytest.skip("without a control group the guest itself sets its limit of processes")
         with pytest.raises(SandboxStartFailed) as failed:
-            await backend.create(SandboxSpec(resources, guest={"start.py": EVALUATE}))
+            await backend.boot(SandboxSpec(resources, guest={"start.py": EVALUATE}))
     assert "Resources(" in failed.value.fix
 
 

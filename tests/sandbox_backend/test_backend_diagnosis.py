@@ -122,7 +122,7 @@ async def test_a_bubblewrap_that_refuses_is_an_error_with_its_words(monkeypatch:
         from backend_kit import SPEC
 
         with pytest.raises(BackendUnavailable, match="/nowhere/bwrap"):
-            await backend.create(SPEC)
+            await backend.boot(SPEC)
 
 
 @pytest.mark.anyio

@@ -52,7 +52,7 @@ async def test_a_hundred_sandboxes_some_killed_while_they_set_up_leave_nothing()
             nonlocal started
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
-                    link = await backend.create(spec)
+                    link = await backend.boot(spec)
                     started += 1
                     await link.destroy()
 
@@ -113,8 +113,8 @@ from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 async def main():
     backend = Bubblewrap()
     spec = SandboxSpec(Resources(pids=int(sys.argv[2])), guest={"start.py": EVALUATE})
-    links = [await backend.create(spec) for _ in range(2)]
-    tasks = [asyncio.create_task(backend.create(spec)) for _ in range(4)]
+    links = [await backend.boot(spec) for _ in range(2)]
+    tasks = [asyncio.create_task(backend.boot(spec)) for _ in range(4)]
     await asyncio.sleep(0.004)
     print(backend.statistics().pid, flush=True)
     await asyncio.sleep(60)

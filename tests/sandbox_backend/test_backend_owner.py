@@ -36,7 +36,7 @@ async def test_an_owner_without_room_for_descriptors_is_told_so_and_loses_none(r
         resource.setrlimit(resource.RLIMIT_NOFILE, (_limit_with_room_for(room), limits[1]))
         try:
             with pytest.raises(SandboxStartFailed) as caught:
-                await backend.create(SPEC)
+                await backend.boot(SPEC)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert "ulimit -n" in caught.value.fix
@@ -75,7 +75,7 @@ async def test_the_first_failed_request_tells_that_the_keeper_died_and_the_next_
         os.kill(keeper, signal.SIGKILL)
         os.waitid(os.P_PID, keeper, os.WEXITED | os.WNOWAIT)
         with pytest.raises(SandboxLost, match="keeper"):
-            await backend.create(SPEC)
+            await backend.boot(SPEC)
         again = await opened(backend)  # without a turn of the event loop between
         assert await ask(again, "41 + 1") == "42"
         await again.destroy()

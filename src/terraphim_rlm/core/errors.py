@@ -3,7 +3,8 @@
 RlmError
 ├── UsageError (ValueError)          the caller asked for something that cannot be
 │   ├── InvalidArgument  MissingArgument  UnknownCommand  ConfigInvalid
-│   ├── PathNotFound  InputUnreadable  InputEmpty  RunNotFound
+│   ├── PathNotFound  PathIsFolder  PathDenied  FileTooLarge
+│   ├── InputUnreadable  InputEmpty  RunNotFound
 │   └── UnknownModel  ModelNotInstalled  KeyMissing
 ├── ModelError                       the model's provider failed, or refused us
 │   ├── ModelAuth  ModelUnreachable  ModelTimeout  ModelRateLimited
@@ -16,7 +17,9 @@ RlmError
 ├── ValidationError
 │   └── ReplyInvalid  SchemaMismatch  CodeBlocked
 ├── BackendError                     the sandbox's provider failed
-│   └── BackendUnavailable  SandboxStartFailed  SandboxLost  NotSupported
+│   └── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy  NotSupported
+├── SnapshotError                    a state cannot be kept, or cannot come back
+│   └── SnapshotNotFound  SnapshotRefused  SnapshotLimit  SnapshotLost
 ├── StoreError
 │   └── JournalCorrupt  JournalTooNew  JournalUnavailable  DiskFull
 ├── Cancelled
@@ -96,6 +99,15 @@ class ConfigInvalid(UsageError): ...
 
 
 class PathNotFound(UsageError): ...
+
+
+class PathIsFolder(UsageError): ...
+
+
+class PathDenied(UsageError): ...
+
+
+class FileTooLarge(UsageError): ...
 
 
 class InputUnreadable(UsageError): ...
@@ -197,7 +209,25 @@ class SandboxStartFailed(BackendError): ...
 class SandboxLost(BackendError): ...
 
 
+class SandboxBusy(BackendError): ...
+
+
 class NotSupported(BackendError): ...
+
+
+class SnapshotError(RlmError): ...
+
+
+class SnapshotNotFound(SnapshotError): ...
+
+
+class SnapshotRefused(SnapshotError): ...
+
+
+class SnapshotLimit(SnapshotError): ...
+
+
+class SnapshotLost(SnapshotError): ...
 
 
 class StoreError(RlmError): ...
@@ -244,6 +274,9 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     InputUnreadable: _R("E102", 2, 422, -32602, "error", "user", "Give a readable text file or folder."),
     InputEmpty: _R("E103", 2, 422, -32602, "error", "user", "Give an input that is not empty."),
     RunNotFound: _R("E104", 4, 404, -32001, "error", "user", "`trlm runs list` shows the runs there are."),
+    PathIsFolder: _R("E106", 2, 422, -32602, "error", "user", "Name a file in the folder."),
+    PathDenied: _R("E107", 2, 403, -32602, "error", "user", "Name a path that the code in the sandbox may use itself."),
+    FileTooLarge: _R("E108", 2, 413, -32602, "error", "user", "Read or write it in blocks."),
     ConfigInvalid: _R("E105", 2, 422, -32602, "error", "user", "Correct the configuration file."),
     UnknownModel: _R("E201", 2, 422, -32602, "error", "user", "Name a model as provider/model, for example ollama/llama3.2:3b."),
     ModelNotInstalled: _R("E202", 3, 424, -32602, "error", "user", "Run `trlm models get smollm2`, or name a model with --model."),
@@ -271,6 +304,11 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     SandboxStartFailed: _R("E602", 11, 503, -32050, "error", "provider", "Run `trlm doctor`; it names what is missing."),
     SandboxLost: _R("E603", 11, 502, -32022, "error", "provider", "Try again; the sandbox ended before it answered."),
     NotSupported: _R("E604", 11, 501, -32070, "error", "user", "Name a backend that can do this."),
+    SandboxBusy: _R("E605", 11, 409, -32050, "error", "user", "Wait for what runs in it, or let it wait longer."),
+    SnapshotNotFound: _R("E701", 12, 404, -32040, "error", "user", "Look at the list of snapshots for its names."),
+    SnapshotRefused: _R("E702", 12, 409, -32000, "error", "user", "End or close what is named, then take the snapshot again."),
+    SnapshotLimit: _R("E703", 12, 409, -32000, "error", "user", "Forget a snapshot that is not needed any more."),
+    SnapshotLost: _R("E704", 12, 410, -32000, "error", "user", "Go back to another snapshot; code in the sandbox ended this one."),
     JournalCorrupt: _R("E801", 1, 500, -32000, "error", "us", "Move the journal away; a new one is made at the next start."),
     JournalTooNew: _R("E802", 1, 500, -32000, "error", "user", "Upgrade terraphim-rlm; a newer version wrote this journal."),
     DiskFull: _R("E803", 1, 507, -32000, "error", "user", "Free disk space, or set TRLM_DATA to another disk."),

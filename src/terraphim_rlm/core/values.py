@@ -219,6 +219,60 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One entry of a sandbox's file system, links not followed."""
+
+    path: str
+    """Relative to the folder that was listed, or absolute where the listing was of an absolute path."""
+    kind: Literal["file", "folder", "link", "other"]
+    size: int
+    """Bytes; 0 for what is no file."""
+    mode: int
+    """Permission bits."""
+    modified: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what an execution says, as it comes."""
+
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A named state of a sandbox: its files and, by language, its interpreters."""
+
+    id: str
+    name: str
+    created: float
+    """Seconds since the epoch, by the host's clock."""
+    languages: Mapping[str, str] = field(default_factory=dict)
+    """Language -> how its interpreter comes back: `kept`, `replayed` (its cells run again)."""
+    variables: tuple[str, ...] = ()
+    """Names that Python code had set."""
+    missing: tuple[str, ...] = ()
+    """What it does not hold, one phrase each; empty unless a partial snapshot was asked for."""
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDiff:
+    """What changed from one state to a later one. Paths are absolute; at most 10,000 of each kind."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    variables_added: tuple[str, ...] = ()
+    variables_removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorCapabilities:
     """What a backend was measured to do on this machine."""
 

@@ -143,7 +143,6 @@ class Hands:
         blocked = await self._judged(code, language)
         if blocked is not None:
             return self._end(number, code, blocked, done)
-        before = self._sandbox.guest.link.oom_kills()
         left = self._account.remaining_seconds()
         end = await self._interpreter.execute(
             code,
@@ -152,7 +151,7 @@ class Hands:
             handler=self._broker,
             on_output=self._output(number),
         )
-        result = self._end(number, code, self._sandbox.result(end, before), done)
+        result = self._end(number, code, self._sandbox.result(end), done)
         if end.final is not None and result.status == "ok":
             done.finish = _given(end.final)
         else:
@@ -231,7 +230,7 @@ class Hands:
         try:
             found = await self._interpreter.fetch(name)
         except SandboxLost as error:
-            if not self._sandbox.guest.is_open:
+            if not self._sandbox.is_open:
                 raise
             done.observations.append(f"{error.message} All variables are lost except `context`.")
             return

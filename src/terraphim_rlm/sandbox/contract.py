@@ -1,4 +1,10 @@
-"""What a backend is asked for and what it gives: a started guest, and a way to end it."""
+"""What a backend is asked for and what it gives.
+
+Six things: `Backend.probe` and `Backend.create`; `Machine.execute`, `Machine.files`, `Machine.snapshot` with
+`Machine.restore`, and `Machine.destroy`. All else (queues, deadlines, names of snapshots, results, statistics) is
+written once above them, in `Sandbox`. A backend whose sandboxes run our guest gives a `GuestLink`, over which
+`GuestMachine` does what a guest can do.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +12,18 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from terraphim_rlm.core.values import ExecutorCapabilities, Resources
+
+if TYPE_CHECKING:
+    from terraphim_rlm.sandbox.execution import CellEnd
+    from terraphim_rlm.sandbox.interpreter import Interpreter
+    from terraphim_rlm.sandbox.queue import Queue
+    from terraphim_rlm.sandbox.streams import OnOutput
+
+ROOTS = ("/work", "/tmp")  # noqa: S108 - the sandbox's own
+"""The folders whose files belong to a sandbox's state; a snapshot holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +37,22 @@ class SandboxSpec:
     """Host path -> absolute path in the sandbox, bound read-only. Must be readable by the sandbox's own uid."""
     guest: Mapping[str, bytes] | None = None
     """Files (name -> content) to run in place of the package's own guest; `start.py` or `start.pyc` is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One execution, already checked."""
+
+    code: str
+    language: str
+    """One of `languages.LANGUAGES`, or `sh`: a shell from start to end."""
+    timeout: float | None
+    """Seconds; None = as long as it takes."""
+    stdin: bytes | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    """None = where the interpreter is; for programs from start to end, the sandbox's work folder."""
+    on_output: OnOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,49 @@ class GuestLink(Protocol):
         ...
 
 
+class Machine(Protocol):
+    """One made sandbox. Its owner sees to it that what must not overlap does not: see `turns`."""
+
+    @property
+    def capabilities(self) -> ExecutorCapabilities: ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lives."""
+        ...
+
+    @property
+    def turns(self) -> Queue:
+        """In which executions wait; machines that share what cannot be used at once share it."""
+        ...
+
+    async def execute(self, request: Request) -> CellEnd:
+        """Runs it to its end; a time-out is an end.
+
+        Raises:
+            NotSupported: it cannot run this language; the fix is named.
+            SandboxLost: it has ended.
+        """
+        ...
+
+    @property
+    def python(self) -> Interpreter:
+        """The interpreter of Python executions, for who answers sub-calls of its cells.
+
+        Raises:
+            NotSupported: this backend carries no sub-calls.
+        """
+        ...
+
+    def new_interpreter(self, cwd: str) -> Interpreter:
+        """A further Python interpreter, with its own folder, output and variables. Raises the same."""
+        ...
+
+    async def destroy(self) -> None:
+        """Ends it; returns when nothing of it is left. Idempotent."""
+        ...
+
+
 class Backend(Protocol):
     """A way to make sandboxes. An async context manager: leaving it ends every sandbox it made."""
 
@@ -74,8 +148,8 @@ class Backend(Protocol):
         """
         ...
 
-    async def create(self, spec: SandboxSpec) -> GuestLink:
-        """A sandbox whose supervisor has said hello (the greeting is still in the socket).
+    async def create(self, spec: SandboxSpec) -> Machine:
+        """A sandbox that is ready to work.
 
         Raises:
             BackendUnavailable: it cannot make a sandbox on this machine; the fix is named.

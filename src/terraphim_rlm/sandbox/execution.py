@@ -51,6 +51,8 @@ class CellEnd:
     stderr: bytes = b""
     truncated: bool = False
     seconds: float = 0.0
+    oom: bool = False
+    """The kernel killed something in the sandbox for memory while it ran."""
 
 
 class Owner(Protocol):

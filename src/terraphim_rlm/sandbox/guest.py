@@ -8,7 +8,9 @@ import marshal
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -27,6 +29,13 @@ class Exit(NamedTuple):
 
     code: int | None
     signal: int | None
+
+
+@dataclass(slots=True)
+class MemoryWatch:
+    """What `Guest.watching_memory` saw."""
+
+    killed: bool = False
 
 
 class Child:
@@ -85,6 +94,14 @@ class Guest:
             raise SandboxStartFailed(
                 f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal})."
             ) from None
+
+    @contextmanager
+    def watching_memory(self) -> Iterator[MemoryWatch]:
+        """Tells afterwards whether the kernel killed for memory during the block."""
+        watch = MemoryWatch()
+        before = self.link.oom_kills()
+        yield watch
+        watch.killed = self.link.oom_kills() > before
 
     async def fork(self, cwd: str, env: Mapping[str, str], fds: Sequence[int]) -> Child:
         """A Python cell: a fork of the supervisor, so it starts in about a millisecond."""

@@ -131,10 +131,12 @@ class Interpreter:
         self._channel.send(frames.EXEC, running.number, source)
         running.arm(cap)
         try:
-            await running.done
+            with self._guest.watching_memory() as memory:
+                await running.done
         except asyncio.CancelledError:
             running.stop("cancelled")
             raise
+        running.end.oom = memory.killed
         if heard is not None:
             heard.check()
         running.end.seconds = self._loop.time() - started

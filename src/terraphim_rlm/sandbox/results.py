@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, Status
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Exit
+from terraphim_rlm.sandbox.languages import LANGUAGES
 from terraphim_rlm.sandbox.streams import text
 
 _SIGKILL = 9
@@ -24,26 +25,17 @@ class Origin:
     limits: Mapping[str, Enforcement]
 
 
-def of_cell(end: CellEnd, origin: Origin, oom: bool) -> ExecutionResult:
-    """The result of a Python cell. `oom`: the kernel killed something for memory while it ran."""
-    status, code, state = _cell_status(end, oom)
+def of_end(end: CellEnd, origin: Origin, spoken: str) -> ExecutionResult:
+    """The result of an execution in the language `spoken`."""
+    status, code, state = _cell_status(end)
     error = None
     if end.report:
         error = CellError(
             _word(end.report, "type"), _word(end.report, "message"), _word(end.report, "traceback")
         )
-    notes = [f"The interpreter was ended: {end.note}."] if end.note else []
-    if end.fresh:
-        notes.append(
-            "The interpreter had ended since the execution before: this one ran in a fresh one, "
-            "and the variables set earlier are lost."
-        )
-    if oom and status != "oom":
-        notes.append("The kernel killed a process in the sandbox for memory while this ran.")
-    if end.exit == Exit(None, None):
-        notes.append("The whole sandbox ended, with all its files and variables.")
-    elif state == "lost":
-        notes.append("The interpreter's variables are lost; the next cell starts in a fresh one.")
+    stateful = spoken in LANGUAGES and LANGUAGES[spoken].stateful
+    if not stateful and end.exit != Exit(None, None):
+        state = "kept"  # what has no state cannot lose it
     return ExecutionResult(
         execution_id=new_id("exec"),
         status=status,
@@ -58,18 +50,38 @@ def of_cell(end: CellEnd, origin: Origin, oom: bool) -> ExecutionResult:
         state_after=state,
         backend=origin.backend,
         limits_enforced=origin.limits,
-        notes=tuple(notes),
+        notes=tuple(_notes(end, status, state if stateful else "kept")),
     )
 
 
-def _cell_status(end: CellEnd, oom: bool) -> tuple[Status, int | None, Literal["kept", "lost"]]:
+def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
+    if end.note:
+        yield (
+            f"The interpreter was ended: {end.note}."
+            if state == "lost"
+            else f"{end.note[0].upper()}{end.note[1:]}."
+        )
+    if end.fresh:
+        yield (
+            "The interpreter had ended since the execution before: this one ran in a fresh one, "
+            "and the variables set earlier are lost."
+        )
+    if end.oom and status != "oom":
+        yield "The kernel killed a process in the sandbox for memory while this ran."
+    if end.exit == Exit(None, None):
+        yield "The whole sandbox ended, with all its files and variables."
+    elif state == "lost":
+        yield "The interpreter's variables are lost; the next cell starts in a fresh one."
+
+
+def _cell_status(end: CellEnd) -> tuple[Status, int | None, Literal["kept", "lost"]]:
     if end.cause == "done":
         return (*_reported(end.report), "kept")
     if end.cause in ("timeout", "cancelled"):
         return ("timeout" if end.cause == "timeout" else "cancelled", None, "kept")
     if end.cause in ("timeout_killed", "cancelled_killed"):
         return ("timeout" if end.cause == "timeout_killed" else "cancelled", None, "lost")
-    status, code = of_exit(end.exit or Exit(None, None), oom)
+    status, code = of_exit(end.exit or Exit(None, None), end.oom)
     return ("killed" if end.cause == "broken" else status, code, "lost")
 
 

@@ -49,7 +49,7 @@ class Spare:
                 box = await task
             except Exception:
                 self._failures += 1  # tried again below, where the error is the caller's
-        if box is not None and not box.guest.is_open:
+        if box is not None and not box.is_open:
             await box.close()
             box = None
         return box or await self._prepared(warm=False)

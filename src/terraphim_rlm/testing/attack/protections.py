@@ -19,7 +19,7 @@ from typing import Any
 from terraphim_rlm import guest as guest_package
 from terraphim_rlm.core.errors import InternalError
 from terraphim_rlm.guest import frames
-from terraphim_rlm.sandbox import execution, interpreter, sandbox
+from terraphim_rlm.sandbox import checks, execution, interpreter, machine
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.syscalls import RULES
 from terraphim_rlm.sandbox.channel import ChannelBroken
@@ -186,7 +186,7 @@ def _any_number(_lab: Lab) -> AbstractContextManager[None]:
 def _input_from_a_file(lab: Lab) -> AbstractContextManager[None]:
     """Standard input is a descriptor of a host file instead of a sealed memory file."""
     return _attribute(
-        sandbox, "sealed", lambda _name, _pieces: os.open(lab.canary, os.O_RDONLY | os.O_CLOEXEC)
+        machine, "sealed", lambda _name, _pieces: os.open(lab.canary, os.O_RDONLY | os.O_CLOEXEC)
     )
 
 
@@ -264,7 +264,7 @@ PROTECTIONS: Mapping[str, Protection] = {
         guest=("supervisor.py", "        Cell(3, request", "        posix.dup2(3, 1)\n        Cell(3, request"),
     ),
     "no-loader-variables": Protection(
-        "variables that steer the loader are refused", host=lambda _lab: _attribute(sandbox, "_DENIED_ENV", ())
+        "variables that steer the loader are refused", host=lambda _lab: _attribute(checks, "_DENIED_ENV", ())
     ),
     "sealed-input": Protection("input is a sealed memory file", host=_input_from_a_file),
     "bounded-frames": Protection(

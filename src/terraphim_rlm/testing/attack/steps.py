@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.core.values import ExecutionResult
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
-from terraphim_rlm.sandbox.sandbox import HOME, Sandbox
+from terraphim_rlm.sandbox.machine import HOME
+from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.testing.attack.conditions import LATE, MARK
 from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.model import PRELUDE, Row, Seen, Step
@@ -63,7 +64,7 @@ async def _step(step: Step, box: Sandbox, lab: Lab) -> Seen:
             raise Hung(f"I2: a step was still running {LATE + _HANG:.0f} s after its time-out") from None
         except (InvalidArgument, SandboxLost) as error:
             refusal = f"{error.message} {error.fix}"
-        seconds, alive = time.monotonic() - began, box.guest.is_open
+        seconds, alive = time.monotonic() - began, box.is_open
     return Seen(step, result, refusal, seconds, "".join(pieces), beside.result, alive)
 
 
@@ -97,7 +98,7 @@ async def _beside(step: Step, box: Sandbox, lab: Lab) -> AsyncIterator[_Beside]:
         await asyncio.wait_for(other.warm.wait(), 10)
         yield end
         with contextlib.suppress(TimeoutError):
-            end.result = box.result(await asyncio.wait_for(work, step.timeout + LATE), 0)
+            end.result = box.result(await asyncio.wait_for(work, step.timeout + LATE))
     finally:
         work.cancel()
         await other.close()

@@ -22,6 +22,7 @@ from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, sec
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
 from terraphim_rlm.sandbox.contract import GuestEnd, SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+from terraphim_rlm.sandbox.machine import GuestMachine
 from terraphim_rlm.sandbox.memory import sealed
 
 NAME = "bubblewrap"
@@ -88,8 +89,14 @@ class Bubblewrap:
         self._measured: ExecutorCapabilities | None = None
         self._probing = asyncio.Lock()
 
-    async def create(self, spec: SandboxSpec) -> Link:
+    async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
+        machine = GuestMachine(await self.boot(spec), spec)
+        await machine.start()
+        return machine
+
+    async def boot(self, spec: SandboxSpec) -> Link:
+        """A sandbox whose guest has greeted; the greeting is still in the socket. Raises as `create`."""
         _check(spec)
         if not self._keeper.is_alive:
             await self._keeper.start()

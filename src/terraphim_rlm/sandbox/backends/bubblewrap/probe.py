@@ -33,11 +33,11 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
         BackendUnavailable: no sandbox comes up, or the small one died without reaching its memory limit.
     """
     began = time.monotonic()
-    ordinary = await backend.create(SandboxSpec())
+    ordinary = await backend.boot(SandboxSpec())
     seconds = time.monotonic() - began
     await ordinary.destroy()
     script = Path(__file__).with_name("trip.py").read_bytes()
-    link = await backend.create(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
+    link = await backend.boot(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
     try:
         async with asyncio.timeout(_SECONDS):
             limits = await _trip(link)
