@@ -98,7 +98,7 @@ def test_killing_the_writer_at_random_moments_loses_nothing_that_was_acknowledge
     assert acknowledged <= stored(journal)
     with Journal() as opened:
         opened.open()
-        assert len(opened.statistics().interrupted) == 1  # each writer recorded the end of the one before
+        assert len(opened.statistics().orphans.runs) == 1  # each writer recorded the end of the one before
     assert verify(journal).problems == ()
 
 
@@ -108,14 +108,14 @@ def test_what_a_killed_run_had_leased_counts_as_spent() -> None:
     alive = list_runs()[0]
     with Journal() as other:
         other.open()
-        assert other.statistics().interrupted == ()
+        assert other.statistics().orphans.runs == ()
     assert (alive.status, alive.spent_tokens) == ("running", 0)
     kill(writer)
     seen = list_runs()[0]
     assert (seen.status, seen.spent_tokens) == ("interrupted", 1000)
     with Journal() as next_one:
         next_one.open()
-        assert next_one.statistics().interrupted == (run,)
+        assert next_one.statistics().orphans.runs == (run,)
     recorded = show_run(run)
     assert (recorded.summary.status, recorded.summary.spent_tokens) == ("interrupted", 1000)
     assert recorded.nodes[0].events[-1]["data"]["spent"] == {"tokens": 1000, "microdollars": 0}
@@ -400,7 +400,7 @@ def test_a_log_without_its_journal_is_not_played_into_a_new_one(own_data_folder:
 
 def test_no_flipped_byte_is_passed_over_in_silence(own_data_folder: Path) -> None:
     with Journal() as journal:
-        runs = [emit_run(journal).run for _ in range(20)]
+        runs = [emit_run(journal).run for _ in range(60)]  # most pages hold something
     whole = journal.path.read_bytes()
     expected = [(summary, show_run(summary.id)) for summary in list_runs(100)]
     assert len(expected) == len(runs)

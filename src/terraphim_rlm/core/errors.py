@@ -20,6 +20,10 @@ RlmError
 │   └── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy  NotSupported
 ├── SnapshotError                    a state cannot be kept, or cannot come back
 │   └── SnapshotNotFound  SnapshotRefused  SnapshotLimit  SnapshotLost
+├── SessionError                     a session that is not there, or no further one
+│   └── SessionNotFound  SessionExpired  SessionLost  SessionLimit
+├── DaemonError                      the process that keeps sessions
+│   └── DaemonUnavailable  DaemonMismatch  DaemonRunning
 ├── StoreError
 │   └── JournalCorrupt  JournalTooNew  JournalUnavailable  DiskFull
 ├── Cancelled
@@ -230,6 +234,33 @@ class SnapshotLimit(SnapshotError): ...
 class SnapshotLost(SnapshotError): ...
 
 
+class SessionError(RlmError): ...
+
+
+class SessionNotFound(SessionError): ...
+
+
+class SessionExpired(SessionError): ...
+
+
+class SessionLost(SessionError): ...
+
+
+class SessionLimit(SessionError): ...
+
+
+class DaemonError(RlmError): ...
+
+
+class DaemonUnavailable(DaemonError): ...
+
+
+class DaemonMismatch(DaemonError): ...
+
+
+class DaemonRunning(DaemonError): ...
+
+
 class StoreError(RlmError): ...
 
 
@@ -309,6 +340,13 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     SnapshotRefused: _R("E702", 12, 409, -32000, "error", "user", "End or close what is named, then take the snapshot again."),
     SnapshotLimit: _R("E703", 12, 409, -32000, "error", "user", "Forget a snapshot that is not needed any more."),
     SnapshotLost: _R("E704", 12, 410, -32000, "error", "user", "Go back to another snapshot; code in the sandbox ended this one."),
+    SessionNotFound: _R("E651", 4, 404, -32001, "error", "user", "`trlm session list` shows the sessions there are."),
+    SessionExpired: _R("E652", 4, 410, -32002, "error", "user", "Make another one with `trlm session new`; `trlm session extend` in time keeps one."),
+    SessionLost: _R("E653", 4, 410, -32002, "error", "provider", "Make another one with `trlm session new`."),
+    SessionLimit: _R("E654", 2, 429, -32000, "error", "user", "End a session that is not needed: `trlm session destroy`."),
+    DaemonUnavailable: _R("E661", 11, 503, -32050, "error", "provider", "Run `trlm serve` in a terminal and read what it says."),
+    DaemonMismatch: _R("E662", 11, 503, -32050, "error", "user", "End the other version's daemon, and its sessions with it: `trlm serve --stop`."),
+    DaemonRunning: _R("E663", 1, 409, -32000, "error", "user", "Use the one that runs, or end it: `trlm serve --stop`."),
     JournalCorrupt: _R("E801", 1, 500, -32000, "error", "us", "Move the journal away; a new one is made at the next start."),
     JournalTooNew: _R("E802", 1, 500, -32000, "error", "user", "Upgrade terraphim-rlm; a newer version wrote this journal."),
     DiskFull: _R("E803", 1, 507, -32000, "error", "user", "Free disk space, or set TRLM_DATA to another disk."),

@@ -31,13 +31,26 @@ EventType = Literal[
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on
     "answer",  # Answer as JSON
     "error",  # {code, message, fix, details}
+    # Below: `run` and `node` are a session's id; snapshots may be a run's as well.
+    "session.created",  # {name, backend, resources, packages, expires, origin, snapshot, once}
+    "session.extended",  # {expires, extensions}
+    "session.expired",  # {}
+    "session.destroyed",  # {}
+    "session.lost",  # {why}: its owner died, or its sandbox did
+    "execution.started",  # {execution_id, language, code, timeout}
+    "execution.finished",  # ExecutionResult as JSON
+    "snapshot.created",  # Snapshot as JSON
+    "snapshot.rolled_back",  # {id, name}
+    "snapshot.restored",  # {id, name, paths}
+    "snapshot.forgotten",  # {id, name}
+    "snapshot.lost",  # {id, name, why}
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened in a run."""
+    """One thing that happened in a run, or in a session."""
 
     type: EventType
     run: str

@@ -32,6 +32,7 @@ from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.store.blobs import Blobs
 from terraphim_rlm.store.database import FILE_NAME, Connect
+from terraphim_rlm.store.recovery import Orphans
 from terraphim_rlm.store.writer import Writer
 
 LINGER = 0.005
@@ -58,8 +59,8 @@ class JournalStatistics:
     transactions: int
     syncs: int
     """Transactions that waited for the disk."""
-    interrupted: tuple[str, ...]
-    """Runs of dead processes that opening it has ended."""
+    orphans: Orphans
+    """Runs and sessions of dead processes that opening it has ended."""
     failure: str | None
 
 
@@ -89,7 +90,7 @@ class Journal:
         self._idle = False
         self._closing = False
         self._failure: RlmError | None = None
-        self._interrupted: tuple[str, ...] = ()
+        self._orphans = Orphans()
         self._appended = self._written = self._durable = self._dropped = 0
         self._transactions = self._syncs = 0
 
@@ -184,7 +185,7 @@ class Journal:
                 dropped=self._dropped,
                 transactions=self._transactions,
                 syncs=self._syncs,
-                interrupted=self._interrupted,
+                orphans=self._orphans,
                 failure=None if self._failure is None else self._failure.message,
             )
 
@@ -246,7 +247,7 @@ class Journal:
     def _run(self) -> None:
         try:
             writer = Writer(self.path, self.blobs, self._clock, self._connect)
-            self._interrupted = writer.interrupted
+            self._orphans = writer.orphans
             try:
                 self._serve(writer)
             finally:

@@ -81,6 +81,57 @@ MIGRATIONS: tuple[Step, ...] = (
         "CREATE TABLE syncs (n INTEGER NOT NULL)",
         "INSERT INTO syncs VALUES (0)",
     ),
+    (
+        # Of executions in sessions; a run's cells leave these empty, their events have it all. `begun` and `done`
+        # are the `seq` of the two events.
+        *(
+            f"ALTER TABLE executions ADD COLUMN {column}"
+            for column in (
+                "code TEXT",
+                "exit_code INTEGER",
+                "seconds REAL",
+                "stdout TEXT",
+                "stderr TEXT",
+                "error TEXT",
+                "state_after TEXT",
+                "begun INTEGER",
+                "done INTEGER",
+            )
+        ),
+        """CREATE TABLE sessions (
+            id TEXT PRIMARY KEY,
+            owner INTEGER NOT NULL,
+            status TEXT NOT NULL,
+            name TEXT,
+            once INTEGER NOT NULL,
+            backend TEXT NOT NULL,
+            resources TEXT NOT NULL,
+            packages TEXT NOT NULL,
+            origin TEXT,
+            snapshot TEXT,
+            created REAL NOT NULL,
+            expires REAL NOT NULL,
+            extensions INTEGER NOT NULL DEFAULT 0,
+            ended REAL,
+            executions INTEGER NOT NULL DEFAULT 0,
+            failures INTEGER NOT NULL DEFAULT 0,
+            used REAL NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX sessions_open ON sessions (owner) WHERE ended IS NULL",
+        "CREATE INDEX sessions_named ON sessions (name) WHERE name IS NOT NULL",
+        """CREATE TABLE snapshots (
+            id TEXT PRIMARY KEY,
+            run TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            status TEXT NOT NULL,
+            created REAL NOT NULL,
+            ended REAL,
+            rollbacks INTEGER NOT NULL DEFAULT 0,
+            data TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX snapshots_of_run ON snapshots (run)",
+    ),
 )
 
 

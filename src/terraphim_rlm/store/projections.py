@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
-from typing import Any
 
 from terraphim_rlm.core.events import Event
+from terraphim_rlm.store import session_projections
+from terraphim_rlm.store.fields import Data, count, number, text
 
-Data = dict[str, Any]
-_SHOWN = 2000
-"""Characters of a question or answer kept in the list of runs; the events have all."""
-_MAX = 2**62
 _USAGE = (
     "tokens_in",
     "tokens_cached",
@@ -31,8 +28,11 @@ TABLES = {
     " partial, answer, error",
     "executions": "*",
     "ledger": "*",
+    "sessions": "id, status, name, once, backend, resources, packages, origin, snapshot, created, expires,"
+    " extensions, ended, executions, failures, used",
+    "snapshots": "*",
 }
-"""The folded tables, and the columns that follow from events alone (not who owned a run)."""
+"""The folded tables, and the columns that follow from events alone (not who owned a run or a session)."""
 STATUSES = frozenset({"done", "failed", "cancelled", "interrupted"})
 
 
@@ -47,7 +47,7 @@ def _run_started(db: sqlite3.Connection, event: Event, data: Data, owner: int) -
     db.execute(
         "INSERT OR IGNORE INTO runs (id, owner, node, status, started, question, model)"
         " VALUES (?, ?, ?, 'running', ?, ?, ?)",
-        (event.run, owner, event.node, event.time, _text(data, "question"), _text(data, "model")),
+        (event.run, owner, event.node, event.time, text(data, "question"), text(data, "model")),
     )
     db.execute("INSERT OR IGNORE INTO ledger (run) VALUES (?)", (event.run,))
 
@@ -76,7 +76,7 @@ def _leased(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> Non
     db.execute(
         "UPDATE ledger SET leased_tokens = max(leased_tokens, ?),"
         " leased_microdollars = max(leased_microdollars, ?) WHERE run = ?",
-        (_count(data, "tokens"), _count(data, "microdollars"), event.run),
+        (count(data, "tokens"), count(data, "microdollars"), event.run),
     )
 
 
@@ -86,9 +86,9 @@ def _answer(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> Non
     db.execute(
         "UPDATE runs SET answer = ?, confidence = ?, termination = ?, partial = ? WHERE id = ?",
         (
-            _text(data, "text"),
-            _text(data, "confidence") or None,
-            _text(data, "termination") or None,
+            text(data, "text"),
+            text(data, "confidence") or None,
+            text(data, "termination") or None,
             data.get("partial") is True,
             event.run,
         ),
@@ -97,7 +97,7 @@ def _answer(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> Non
 
 def _error(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> None:
     if event.parent is None:
-        shown = json.dumps({name: _text(data, name) for name in ("code", "message", "fix")})
+        shown = json.dumps({name: text(data, name) for name in ("code", "message", "fix")})
         db.execute("UPDATE runs SET error = ? WHERE id = ? AND finished IS NULL", (shown, event.run))
 
 
@@ -108,9 +108,9 @@ def _run_finished(db: sqlite3.Connection, event: Event, data: Data, owner: int) 
         " seconds = coalesce(?, max(0, ? - started)) WHERE id = ? AND finished IS NULL",
         (
             status if status in STATUSES else "failed",
-            _text(data, "termination") or None,
+            text(data, "termination") or None,
             event.time,
-            _seconds(data),
+            number(data, "seconds"),
             event.time,
             event.run,
         ),
@@ -127,15 +127,15 @@ def _run_finished(db: sqlite3.Connection, event: Event, data: Data, owner: int) 
 
 
 def _cell_started(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> None:
-    if execution := _text(data, "execution_id"):
+    if execution := text(data, "execution_id"):
         db.execute(
             "INSERT OR IGNORE INTO executions (id, run, node, turn, language, started) VALUES (?, ?, ?, ?, ?, ?)",
             (
                 execution,
                 event.run,
                 event.node,
-                _count(data, "turn"),
-                _text(data, "language") or "python",
+                count(data, "turn"),
+                text(data, "language") or "python",
                 event.time,
             ),
         )
@@ -144,8 +144,13 @@ def _cell_started(db: sqlite3.Connection, event: Event, data: Data, owner: int) 
 def _cell_finished(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> None:
     db.execute(
         "UPDATE executions SET status = ?, finished = ? WHERE id = ? AND run = ? AND finished IS NULL",
-        (_text(data, "status") or "unknown", event.time, _text(data, "execution_id"), event.run),
+        (text(data, "status") or "unknown", event.time, text(data, "execution_id"), event.run),
     )
+
+
+def _usage(data: Data) -> tuple[int, ...] | None:
+    usage = data.get("usage")
+    return tuple(count(usage, name) for name in _USAGE) if isinstance(usage, dict) else None
 
 
 _STEPS: dict[str, Callable[[sqlite3.Connection, Event, Data, int], None]] = {
@@ -158,26 +163,5 @@ _STEPS: dict[str, Callable[[sqlite3.Connection, Event, Data, int], None]] = {
     "run.finished": _run_finished,
     "cell.started": _cell_started,
     "cell.finished": _cell_finished,
+    **session_projections.STEPS,
 }
-
-
-def _text(data: Data, name: str) -> str:
-    value = data.get(name)
-    return value[:_SHOWN].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
-
-
-def _count(data: Data, name: str) -> int:
-    value = data.get(name)
-    return min(int(value), _MAX) if isinstance(value, int) and value > 0 else 0
-
-
-def _seconds(data: Data) -> float | None:
-    value = data.get("seconds")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if 0 <= value <= _MAX else None
-
-
-def _usage(data: Data) -> tuple[int, ...] | None:
-    usage = data.get("usage")
-    return tuple(_count(usage, name) for name in _USAGE) if isinstance(usage, dict) else None

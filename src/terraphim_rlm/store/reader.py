@@ -21,7 +21,7 @@ from terraphim_rlm.store.owners import living_owners
 
 _SUMMARIES = "SELECT r.*, l.* FROM runs r JOIN ledger l ON l.run = r.id"
 _MAY_HAVE_STATUS = "(r.status = ifnull(?, r.status) OR r.finished IS NULL)"
-_AFTER_ALL = "~"
+AFTER_ALL = "~"
 """Sorts after every character of an id."""
 
 
@@ -105,7 +105,7 @@ class JournalReader:
     def runs(self, *, limit: int, status: RunStatus | None = None) -> list[RunSummary]:
         """The latest runs, newest first."""
         found: list[RunSummary] = []
-        before = _AFTER_ALL
+        before = AFTER_ALL
         while len(found) < limit:  # a page at a time: whether an unfinished run counts, its owner decides
             query = f"{_SUMMARIES} WHERE r.id < ? AND {_MAY_HAVE_STATUS} ORDER BY r.id DESC LIMIT ?"
             page = self._rows(query, before, status, limit)
@@ -118,7 +118,7 @@ class JournalReader:
     def ids(self, prefix: str, *, limit: int) -> list[str]:
         """Ids of runs that begin with `prefix`, newest first."""
         query = "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
-        return [row["id"] for row in self._rows(query, prefix, prefix + _AFTER_ALL, limit)]
+        return [row["id"] for row in self._rows(query, prefix, prefix + AFTER_ALL, limit)]
 
     def run(self, run: str, *, max_events: int, whole: bool = False) -> RunDetail | None:
         """One run by its whole id; None when there is none.

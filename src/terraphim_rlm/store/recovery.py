@@ -1,8 +1,9 @@
-"""What becomes of runs whose process died."""
+"""What becomes of runs and sessions whose process died."""
 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from terraphim_rlm.core.clock import Clock
 from terraphim_rlm.core.events import Event
@@ -20,29 +21,47 @@ _ORPHANS = """
 """
 
 
-def interrupt_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> list[str]:
-    """Ends the runs that no living process owns, each by an event, and returns their ids.
+_LOST = """
+    SELECT s.id, (SELECT max(seq) FROM events e WHERE e.run = s.id)
+    FROM sessions s WHERE s.ended IS NULL AND s.owner IN ({marks})
+"""
+_OPEN = "SELECT owner FROM runs WHERE finished IS NULL UNION SELECT owner FROM sessions WHERE ended IS NULL"
 
-    Only runs without an end are looked at, and nothing is written when all their owners live.
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """What opening a journal has ended."""
+
+    runs: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+
+def end_orphans(db: sqlite3.Connection, owners: Owners, clock: Clock) -> Orphans:
+    """Ends the runs and the sessions that no living process owns, each by an event.
+
+    Only those without an end are looked at, and nothing is written when all their owners live.
     """
-    asked = db.execute("SELECT DISTINCT owner FROM runs WHERE finished IS NULL").fetchall()
-    dead = [owner for (owner,) in asked if not owners.alive(owner)]
+    dead = [owner for (owner,) in db.execute(_OPEN).fetchall() if not owners.alive(owner)]
     if not dead:
-        return []
+        return Orphans()
     marks = ", ".join("?" * len(dead))
     db.execute("BEGIN IMMEDIATE")
     try:
-        rows = db.execute(_ORPHANS.format(marks=marks), dead).fetchall()
-        for run, node, seq, seconds, tokens, microdollars in rows:
+        runs = db.execute(_ORPHANS.format(marks=marks), dead).fetchall()
+        for run, node, seq, seconds, tokens, microdollars in runs:
             spent = {"tokens": tokens, "microdollars": microdollars}
             data = {"status": "interrupted", "termination": "error", "seconds": seconds, "spent": spent}
             _store(db, Event("run.finished", run, node, None, seq + 1, clock.wall(), data))
+        sessions = db.execute(_LOST.format(marks=marks), dead).fetchall()
+        for session, seq in sessions:
+            why = {"why": "The process that kept it died."}
+            _store(db, Event("session.lost", session, session, None, seq + 1, clock.wall(), why))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    return [row[0] for row in rows]
+    return Orphans(tuple(row[0] for row in runs), tuple(row[0] for row in sessions))
 
 
 def _store(db: sqlite3.Connection, event: Event) -> None:

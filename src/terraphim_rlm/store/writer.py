@@ -14,11 +14,11 @@ from terraphim_rlm.store.database import Connect, explained, open_for_writing
 from terraphim_rlm.store.encode import encode
 from terraphim_rlm.store.owners import Owners
 from terraphim_rlm.store.projections import fold
-from terraphim_rlm.store.recovery import insert, interrupt_orphans
+from terraphim_rlm.store.recovery import end_orphans, insert
 
 
 class Writer:
-    """Opens the journal, ends the runs of dead processes, and writes groups of events.
+    """Opens the journal, ends what dead processes left open, and writes groups of events.
 
     Raises:
         StoreError: a leaf that says what is wrong and what to do.
@@ -34,7 +34,7 @@ class Writer:
             undo.callback(self._owners.close)
             self._db = open_for_writing(path, self._owners, connect)
             undo.callback(self._db.close)
-            self.interrupted = tuple(interrupt_orphans(self._db, self._owners, clock))
+            self.orphans = end_orphans(self._db, self._owners, clock)
             undo.pop_all()
 
     def write(self, events: Sequence[Event], *, durable: bool) -> None:
