@@ -162,6 +162,7 @@ class Hands:
         number = self._begin(turn, "bash", command)
         result = await self._judged(command, "bash")
         if result is None:
+            await self._interpreter.start()  # whose folder it is: made with it
             result = await self._sandbox.sh(
                 command, timeout=self._seconds(), cwd=self._cwd, on_output=self._output(number)
             )

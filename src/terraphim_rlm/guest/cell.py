@@ -1,7 +1,7 @@
 """One Python interpreter of a sandbox: runs cells one after another in one namespace.
 
-What is true after every cell: assignments made before an exception stay; the helpers' names are back;
-stdout and stderr are flushed before the host is told. Only `KeyboardInterrupt` from the host and the end
+What is true after every cell: assignments made before an exception stay; the helpers' names and
+the builtins are back; stdout and stderr are flushed before the host is told. Only `KeyboardInterrupt` from the host and the end
 of the process stop a cell from outside.
 """
 
@@ -25,7 +25,11 @@ class Cell:
         self._options = None
         self.number = 0  # of the execution that runs now
         self.sources = {}  # file name of a cell -> its lines, for tracebacks
-        self.namespace = {"__name__": "__main__", "__builtins__": __builtins__}
+        # A real module: what code defines can be pickled, and a pool's worker finds it.
+        self.module = sys.modules["__main__"] = type(sys)("__main__")
+        self.namespace = self.module.__dict__
+        self.namespace["__builtins__"] = __builtins__
+        self.builtins = dict(__builtins__)
         self.helpers = {}
         self.evidence = []  # spans cited so far: [path, first byte, last byte + 1]
         self.loop = None
@@ -74,6 +78,9 @@ class Cell:
             self.helpers = helpers.bind(self)
 
     def _execute(self, number, body):
+        __builtins__.update(
+            self.builtins
+        )  # else a cell that broke `compile` could never be followed by another
         self.number = number
         self._count += 1
         self._load_helpers()

@@ -139,9 +139,7 @@ def _child_setup(host, request, fds):
     for target, fd in enumerate(high):
         posix.dup2(fd, target)
     posix.closerange(len(high), 1024)
-    cwd = request.get("cwd") or "/work"
-    _make_folder(cwd)
-    posix.chdir(cwd)
+    posix.chdir(request["cwd"])
 
 
 def _raised(fd):
@@ -166,6 +164,7 @@ def _fork(host, request, fds):
         return pid
     status = 70
     try:
+        _make_folder(request["cwd"])
         _child_setup(host, request, fds)
         set_dumpable(1)
         from guest.cell import Cell
@@ -186,7 +185,7 @@ def _spawn(host, request, fds):
         _child_setup(host, request, fds)
         posix.execve(request["argv"][0], request["argv"], request["env"])
     except OSError as error:
-        posix.write(2, f"{request['argv'][0]}: {posix.strerror(error.errno)}\n".encode())
+        posix.write(2, f"{error.filename or request['argv'][0]}: {posix.strerror(error.errno)}\n".encode())
         status = 126 if error.errno == 13 else 127
     finally:
         posix._exit(status)

@@ -24,6 +24,8 @@ _MOST_VALUES = 4_000_000
 _MOST_QUOTES = 8_000_000
 _FRAME_COST = 512
 """Bytes that a waiting frame costs us on top of its own."""
+_MOST_LAST_READS = 16
+"""Of a socket whose cell has ended: a megabyte, more than a socket holds. What its children write is for nobody."""
 _MOST_AT_ONCE = 500
 """Frames written before others get their turn, however fast a cell reads."""
 
@@ -118,21 +120,33 @@ class Channel:
             self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _readable(self) -> None:
+        self._read_once()
+
+    def _read_once(self) -> bool:
+        """Takes what is there; False when that is nothing, or the end."""
         # Plain recv: descriptors that a cell sends along are dropped by the kernel.
         try:
             data = self._socket.recv(_READ)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._end(None)
-            return
+            return False
         self._in += data
         try:
             self._take_frames()
         except ChannelBroken as error:
             self._end(str(error))
+        return self._open
+
+    def finish(self) -> None:
+        """Takes what an interpreter that has ended still said, and ends: a child of it may hold the socket open."""
+        for _ in range(_MOST_LAST_READS):
+            if not self._open or not self._read_once():
+                break
+        self._end(None)
 
     def _take_frames(self) -> None:
         position = 0

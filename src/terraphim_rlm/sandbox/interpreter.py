@@ -79,6 +79,7 @@ class Interpreter:
         for stream in streams:
             stream.release_child_end()
         self._child, self._channel, self._streams = child, channel, streams
+        child.exited.add_done_callback(lambda _: channel.finish())
         if self._context is not None:
             self._hand_over(self._context)
 

@@ -90,7 +90,7 @@ def _reported(report: Mapping[str, Any]) -> tuple[Status, int]:
         return "ok", 0
     if report.get("type") == "MemoryError":
         return "oom", 1
-    if report.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+    if report.get("errno") in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a file can be as large as its disk
         return "disk_full", 1
     code = report.get("exit_code")
     code = code if isinstance(code, int) and 0 <= code <= 255 else 1

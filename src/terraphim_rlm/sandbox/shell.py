@@ -14,6 +14,9 @@ from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
 _BASH = "/bin/bash"
 _GRACE = 1.0
 """Seconds that a bash has to end once it closed its line to us."""
+_MOMENT = 0.1
+"""Seconds that what a command started has to let go of the command's output."""
+_LOOKS = 10
 _LOOP = (
     'while IFS= read -r -d "" -u 3 __trlm; do eval "$__trlm" </dev/null 3<&- 4>&-; '
     'printf "%d\\0" "$?" >&4; done'
@@ -83,14 +86,20 @@ async def _until(child: Child, timeout: float | None) -> CellEnd:
 
 
 async def _finish(child: Child, streams: tuple[Stream, Stream], end: CellEnd) -> None:
-    """Reads what is left. A pipe still open means that something it started still runs: that is killed."""
-    for stream in streams:
-        stream.drain()
-    if not all(stream.at_end for stream in streams) and end.exit != Exit(None, None):
-        end.note = "what the command left running was killed"
-        child.kill()
+    """Reads what is left. A pipe still open means that something it started still runs: that is killed.
+
+    `server >log 2>&1 &` may be forked and not yet have let go of the pipe, so it gets a moment.
+    """
+    for _ in range(_LOOKS):
         for stream in streams:
             stream.drain()
+        if all(stream.at_end for stream in streams) or end.exit == Exit(None, None):
+            return
+        await asyncio.sleep(_MOMENT / _LOOKS)
+    end.note = "what the command left running was killed"
+    child.kill()
+    for stream in streams:
+        stream.drain()
 
 
 class StatefulBash:
