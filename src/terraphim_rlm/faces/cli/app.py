@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, UnknownCommand
-from terraphim_rlm.faces.cli import ask, attack, bench, doctor, execute, models, parse, runs
+from terraphim_rlm.faces.cli import ask, attack, bench, conform, doctor, execute, models, parse, runs
 from terraphim_rlm.faces.cli.near import near
 from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
 
@@ -64,6 +64,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "parse": parse.parse,
     "doctor": doctor.doctor,
     "attack": attack.attack,
+    "conform": conform.conform,
 }
 _HIDDEN: dict[str, Callable[..., None]] = {"run": execute.execute}
 _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
