@@ -88,7 +88,7 @@ def gone(session: Session) -> RlmError:
         return SessionExpired(f"The session {session.name or session.id} has expired.", **known)
     if session.status == "lost":
         return SessionLost(
-            f"The session {session.name or session.id} is lost: the process that kept it, or its sandbox, died.",
+            f"The session {session.name or session.id} is lost: its sandbox ended, or the process that kept it.",
             **known,
         )
     return SessionNotFound(f"The session {session.name or session.id} was destroyed.", **known)

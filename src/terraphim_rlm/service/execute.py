@@ -1,37 +1,36 @@
-"""The use case of one piece of code: a sandbox of its own, run, gone."""
+"""The use case of one piece of code: a sandbox of its own, run, written down, gone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
-from terraphim_rlm.sandbox.opening import open_sandbox
+from terraphim_rlm.sandbox.contract import SandboxSpec
+from terraphim_rlm.sandbox.sandbox import Sandbox
+from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.sandbox.streams import OnOutput
+from terraphim_rlm.service.executions import Execution, check
+from terraphim_rlm.service.live import Live, Made
+from terraphim_rlm.store.journal import Journal
 
-LANGUAGES = ("python", "bash", "sh")
 _LONGEST_ARGUMENT = 100_000
 """Bytes of a script that is handed over as one argument; Linux refuses 131,072."""
+_SECONDS = 31_536_000.0
+"""How long its session may last: as long as an execution may."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecuteRequest:
-    """One piece of code to run."""
+    """One piece of code to run in a sandbox of its own."""
 
-    code: str
-    language: str = "python"
-    """`python`, `bash` or `sh` (which is bash, too)."""
-    timeout: float | None = 30.0
-    """Seconds; None = as long as it takes."""
-    stdin: bytes | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    execution: Execution
     sandbox: str = "auto"
     resources: Resources = field(default_factory=Resources)
 
 
 async def execute(request: ExecuteRequest, *, on_output: OnOutput | None = None) -> ExecutionResult:
-    """Runs it in a fresh sandbox. What the code does wrong is in the result.
+    """Runs it in a fresh sandbox. What the code does wrong is in the result; the journal keeps both.
 
     Args:
         on_output: gets (`stdout` or `stderr`, text) as it comes.
@@ -39,29 +38,24 @@ async def execute(request: ExecuteRequest, *, on_output: OnOutput | None = None)
     Raises:
         InvalidArgument: the request asks for what cannot be.
         BackendError: there is no sandbox to be had; the fix is named.
+        StoreError: it could not be written down.
     """
-    if request.language not in LANGUAGES:
-        raise InvalidArgument(
-            f"There is no language {request.language[:40]!r} here.",
-            fix=f"Use one of: {', '.join(LANGUAGES)}.",
-            language=request.language[:40],
-        )
-    long = len(request.code.encode("utf-8", "replace")) > _LONGEST_ARGUMENT
-    async with open_sandbox(request.sandbox, resources=request.resources) as box:
-        if request.language == "python":
-            return await box.run(
-                request.code,
-                timeout=request.timeout,
-                stdin=request.stdin,
-                env=request.env or None,
-                on_output=on_output,
-            )
-        if long and request.stdin is None and not request.env:
-            return await box.run(request.code, "bash", timeout=request.timeout, on_output=on_output)
-        return await box.sh(
-            request.code,
-            timeout=request.timeout,
-            stdin=request.stdin,
-            env=request.env or None,
-            on_output=on_output,
-        )
+    execution = _fitting(request.execution)
+    check(execution)
+    spec = SandboxSpec(resources=request.resources)
+    with Journal() as journal:
+        async with await choose(request.sandbox) as backend, Sandbox(backend, spec) as box:
+            live = Live(box, Made(backend.name, once=True), journal, SYSTEM_CLOCK, _SECONDS)
+            try:
+                return await live.executions.execute(execution, on_output=on_output)
+            finally:
+                live.tell("session.destroyed")
+
+
+def _fitting(execution: Execution) -> Execution:
+    """In a fresh sandbox both shells are the same: the one-shot takes input and variables, the other any length."""
+    if execution.language not in ("sh", "bash"):
+        return execution
+    long = len(execution.code.encode("utf-8", "replace")) > _LONGEST_ARGUMENT
+    plain = execution.stdin is None and not execution.env
+    return replace(execution, language="bash" if long and plain else "sh")

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from terraphim_rlm.core.values import SCHEMA_VERSION, RunStatus, Usage, to_json
 from terraphim_rlm.store.blobs import Blobs
@@ -91,7 +91,7 @@ class JournalReader:
             self._db.row_factory = sqlite3.Row
         self._blobs = Blobs(path.parent / "blobs")
 
-    def __enter__(self) -> JournalReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

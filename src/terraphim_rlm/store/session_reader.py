@@ -60,10 +60,13 @@ class SessionReader(JournalReader):
         found = self._judged(f"SELECT s.*, {_SESSION} AS now FROM sessions s WHERE s.id = ?", session)
         return _session(found[0]) if found else None
 
-    def session_ids(self, prefix: str, *, limit: int) -> list[str]:
-        """Ids of sessions that begin with `prefix`, newest first."""
-        query = "SELECT id FROM sessions WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
-        return [row["id"] for row in self._rows(query, prefix, prefix + AFTER_ALL, limit)]
+    def beginning(self, prefix: str, *, limit: int) -> list[Session]:
+        """Sessions whose ids begin with `prefix`; those that live before all that do not, then the newest."""
+        query = (
+            f"SELECT s.*, {_SESSION} AS now FROM sessions s WHERE s.id >= ? AND s.id < ?"
+            " ORDER BY now = 'live' DESC, s.id DESC LIMIT ?"
+        )
+        return [_session(row) for row in self._judged(query, prefix, prefix + AFTER_ALL, limit)]
 
     def named(self, name: str) -> Session | None:
         """The latest session of that name; one that lives before all that do not."""

@@ -85,16 +85,16 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
                 "Code and input cannot both come from standard input.", fix="Put one into a file."
             )
         from terraphim_rlm.service.execute import ExecuteRequest
+        from terraphim_rlm.service.executions import Execution
 
-        request = ExecuteRequest(
+        execution = Execution(
             source,
             tongue,
             timeout,
             None if stdin is None else files.read(stdin, _MOST_STDIN),
             dict(_variable(each) for each in env or []),
-            sandbox,
-            resources,
         )
+        request = ExecuteRequest(execution, sandbox, resources)
         if exit_code := _executed(request, voice):
             raise typer.Exit(exit_code)
 
@@ -204,7 +204,7 @@ def _error(request: ExecuteRequest, result: ExecutionResult) -> RlmError | None:
     kind, text = _ERRORS.get(result.status, (InternalError, "The code ended in an unknown way ({status})."))
     message = text.format(
         code=result.exit_code,
-        timeout=request.timeout or 0,
+        timeout=request.execution.timeout or 0,
         memory=request.resources.memory_mb,
         disk=request.resources.disk_mb,
         signal=result.signal,

@@ -184,14 +184,15 @@ async def test_of_several_sessions_with_a_name_the_living_one_is_meant() -> None
             assert found is not None
             assert found.id == living.id
             assert read.named("nothing") is None
-            assert read.session_ids(living.id[:20], limit=5)[0] in {old.id, living.id, newer.id}
-            assert read.session_ids(living.id, limit=5) == [living.id]
+            assert read.beginning(living.id[:6], limit=5)[0].id == living.id
+            assert len(read.beginning(living.id[:6], limit=5)) == 3
+            assert [each.id for each in read.beginning(old.id, limit=5)] == [old.id]
 
 
 OWNER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from test_sessions import Told
+from test_session_tables import Told
 from terraphim_rlm.store.journal import Journal
 journal = Journal()
 told = Told(journal)

@@ -1,0 +1,319 @@
+"""The use case of sessions: lasting holds on sandboxes, kept by one process, written down in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
+from terraphim_rlm.core.errors import InvalidArgument, SessionLimit, SessionNotFound
+from terraphim_rlm.core.events import EventType
+from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
+from terraphim_rlm.core.values import ExecutionResult, Resources
+from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.sandbox import Sandbox
+from terraphim_rlm.sandbox.selection import choose
+from terraphim_rlm.sandbox.streams import OnOutput
+from terraphim_rlm.service.executions import Execution
+from terraphim_rlm.service.live import Live, Made
+from terraphim_rlm.service.session_records import check_name, find_session
+from terraphim_rlm.store.journal import Journal
+
+MOST_SESSIONS = 1000
+_DESCRIPTORS = 16
+"""That a session may take of this process: the sandbox's socket, and for each of three interpreters a channel and
+two pipes, and some for files on their way."""
+_SPARE_DESCRIPTORS = 256
+"""For the journal, the keeper, clients and libraries."""
+_STARTS = 4
+"""Sandboxes that start at once; more on two cores only make each of them late."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to be."""
+
+    backend: str = "auto"
+    resources: Resources = field(default_factory=Resources)
+    packages: tuple[str, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsStatistics:
+    """How the sessions of this process stand."""
+
+    live: int
+    most: int
+    running: int
+    """Executions in flight."""
+    created: int
+    ended: int
+
+
+class Sessions:
+    """Keeps sessions. An async context manager: leaving it ends them all.
+
+    Args:
+        journal: opened and closed by the caller.
+        seconds: how long a session lasts, and how much an extension adds.
+        choose: gives a backend by its name; closed here.
+        most: sessions at once; None = 1,000, or as many as there are descriptors for.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        seconds: float = SESSION_SECONDS,
+        choose: Callable[[str], Awaitable[Backend]] = choose,
+        most: int | None = None,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._seconds = seconds
+        self._choose = choose
+        self._most = _room() if most is None else most
+        self._live: dict[str, Live] = {}
+        self._names: set[str] = set()
+        """Of the living, and of those that are being made."""
+        self._starting = 0
+        self._created = self._ended = 0
+        self._starts = asyncio.Semaphore(_STARTS)
+        self._backends: dict[str, Backend] = {}
+        self._choosing = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def create(self, wanted: NewSession) -> Session:
+        """Makes a session; it is durable when this returns.
+
+        Raises:
+            InvalidArgument: the name is none, or taken, or the resources cannot be.
+            SessionLimit: there are as many as there may be.
+            BackendError: no sandbox is to be had; the fix is named.
+            StoreError: it could not be written down; there is no session then.
+        """
+        with self._place(1, wanted.name):
+            backend = await self._backend(wanted.backend)
+            box = Sandbox(backend, SandboxSpec(resources=wanted.resources))
+            async with self._starts:
+                await box.start()
+            return (await self._admit([box], Made(backend.name, wanted.name, wanted.packages)))[0]
+
+    async def extend(self, session: str) -> Session:
+        """Lets it last 1,800 s longer, at most three times.
+
+        Raises:
+            SessionError: it does not live, or was extended as often as it may be.
+        """
+        live = await self.living(session)
+        await live.extend()
+        self._wind()
+        return await self.show(live.id)
+
+    async def destroy(self, session: str) -> Session:
+        """Ends it; returns when its sandbox is gone.
+
+        Raises:
+            SessionError: it does not live.
+        """
+        live = await self.living(session)
+        await self._end(live, "session.destroyed")
+        return await self.show(live.id)
+
+    async def execute(
+        self,
+        session: str,
+        execution: Execution,
+        *,
+        on_output: OnOutput | None = None,
+        on_start: Callable[[str], None] = lambda _: None,
+    ) -> ExecutionResult:
+        """Runs code in it. See `Executions.execute`.
+
+        Raises:
+            SessionError: it does not live.
+        """
+        live = await self.living(session)
+        try:
+            return await live.executions.execute(execution, on_output=on_output, on_start=on_start)
+        finally:
+            await self._look_after(live)
+
+    def stop(self, execution: str) -> None:
+        """Stops an execution in flight; whoever waits for it gets its result.
+
+        Raises:
+            SessionNotFound: none of this id is in flight.
+        """
+        if not any(live.executions.stop(execution) for live in self._live.values()):
+            raise SessionNotFound(
+                f"No execution {execution[:80]!r} is in flight.",
+                fix="It may have ended: `trlm history` shows it.",
+                execution=execution[:80],
+            )
+
+    async def show(self, session: str) -> Session:
+        """One session, living or not. Raises as `session_records.find_session`."""
+        return await asyncio.to_thread(find_session, session)
+
+    async def living(self, session: str) -> Live:
+        """The living session that is meant; see `session_records.find_session`.
+
+        Raises:
+            SessionNotFound: there is none, or it was destroyed.
+            SessionExpired, SessionLost: its time was over, or its sandbox ended.
+            InvalidArgument: several are meant.
+        """
+        live = self._live.get(session)
+        if live is None:
+            found = await self.show(session)
+            live = self._live.get(found.id)
+            if live is None:
+                raise gone(found) if found.status != "live" else _elsewhere(found)
+        if live.is_due:
+            await self._end(live, "session.expired")
+            raise gone(await self.show(live.id))
+        await self._look_after(live)
+        if live.id not in self._live:
+            raise gone(await self.show(live.id))
+        return live
+
+    async def expire_due(self) -> None:
+        """Ends those whose time is over. Called by a timer; for tests, too."""
+        due = [live for live in self._live.values() if live.is_due]
+        await asyncio.gather(*(self._end(live, "session.expired") for live in due))
+
+    async def _admit(self, boxes: list[Sandbox], made: Made) -> list[Session]:
+        """Sessions of started sandboxes, durable; all or none."""
+        lives = [Live(box, made, self._journal, self._clock, self._seconds) for box in boxes]
+        try:
+            await self._journal.commit()
+        except BaseException:
+            for live in lives:  # what a full disk holds back is written later
+                live.tell("session.lost", why="It could not be written down.")
+            await asyncio.gather(*(live.box.close() for live in lives))
+            raise
+        self._live.update({live.id: live for live in lives})
+        self._created += len(lives)
+        self._wind()
+        return [await self.show(live.id) for live in lives]
+
+    async def _end(self, live: Live, kind: EventType, **data: object) -> None:
+        """Ends a session once; whoever comes later waits until that is done."""
+        if self._live.pop(live.id, None) is None:
+            await live.ended.wait()
+            return
+        self._ended += 1
+        self._wind()
+        task = asyncio.ensure_future(live.close(kind, **data))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        try:
+            await asyncio.shield(task)
+        finally:
+            self._names.discard(live.made.name or "")
+
+    async def _look_after(self, live: Live) -> None:
+        """Notices that a sandbox ended by itself."""
+        if not live.box.is_open and live.id in self._live:
+            await self._end(live, "session.lost", why="Its sandbox ended.")
+
+    def _wind(self) -> None:
+        """Sets the one timer to when the next session expires."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._live:
+            left = min(live.deadline for live in self._live.values()) - self._clock.now()
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._ring)
+
+    def _ring(self) -> None:
+        task = asyncio.ensure_future(self.expire_due())
+        self._endings.add(task)
+        task.add_done_callback(self._rung)
+
+    def _rung(self, task: asyncio.Task[None]) -> None:
+        self._endings.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: that the journal failed, its next caller is told
+        self._wind()
+
+    @contextmanager
+    def _place(self, count: int, name: str | None) -> Iterator[None]:
+        """Keeps room, and the name, for sessions that are being made."""
+        if self._closed:
+            raise SessionLimit("The daemon is about to end.", fix="Try again.")
+        if name is not None:
+            check_name(name)
+            if name in self._names:
+                raise InvalidArgument(
+                    f"There is a session called {name!r}.", fix="Choose another name.", name=name
+                )
+        if len(self._live) + self._starting + count > self._most:
+            raise SessionLimit(f"There are {len(self._live)} sessions; {self._most} may live at once.")
+        self._starting += count
+        if name is not None:
+            self._names.add(name)
+        try:
+            yield
+        except BaseException:
+            self._names.discard(name or "")
+            raise
+        finally:
+            self._starting -= count
+
+    async def _backend(self, name: str) -> Backend:
+        async with self._choosing:
+            if name not in self._backends:
+                self._backends[name] = await self._choose(name)
+            return self._backends[name]
+
+    def statistics(self) -> SessionsStatistics:
+        running = sum(len(live.executions.running) for live in self._live.values())
+        return SessionsStatistics(
+            len(self._live) + self._starting, self._most, running, self._created, self._ended
+        )
+
+    async def close(self) -> None:
+        """Ends every session, then the backends. Idempotent."""
+        self._closed = True
+        await asyncio.gather(
+            *(self._end(live, "session.lost", why="Its daemon ended.") for live in list(self._live.values())),
+            return_exceptions=True,
+        )
+        if self._endings:
+            await asyncio.wait(set(self._endings))
+        backends, self._backends = self._backends, {}
+        for backend in backends.values():
+            await backend.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _room() -> int:
+    """As many sessions as this process has descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MOST_SESSIONS, (soft - _SPARE_DESCRIPTORS) // _DESCRIPTORS))
+
+
+def _elsewhere(session: Session) -> SessionNotFound:
+    return SessionNotFound(
+        f"The session {session.name or session.id} belongs to another process.",
+        fix="Use it there; only sessions made by `trlm session new` are shared.",
+        session=session.id,
+    )
