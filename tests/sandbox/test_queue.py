@@ -28,7 +28,7 @@ def test_turns_that_must_not_meet_never_do_and_every_turn_comes(
         order: list[tuple[str | None, int, int]] = []
 
         async def one(number: int, lane: str | None, view: int, rounds: int) -> None:
-            async with queue.turn(lane, view=view):
+            async with queue.turn(lane, line=view):
                 order.append((lane, view, number))
                 running.append((lane, view))
                 assert len({each for _, each in running}) == 1, "two views at once"

@@ -13,6 +13,7 @@ from . import frames
 from .channel import Channel, HostGone
 
 _INTERRUPT = 2
+_STATE_STEPS = {frames.PARK: "park", frames.FREEZE: "freeze", frames.ENTER: "enter"}
 
 
 class Cell:
@@ -33,6 +34,7 @@ class Cell:
         self.helpers = {}
         self.evidence = []  # spans cited so far: [path, first byte, last byte + 1]
         self.loop = None
+        self.parked = None  # what it holds of the sandbox's files, between PARK and ENTER
         self.channel = Channel(fd)
         _environment(env)
         sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w")
@@ -61,6 +63,24 @@ class Cell:
                 self._options = body
             elif kind == frames.CONTEXT:
                 self._context(number, body)
+            elif kind in _STATE_STEPS:
+                self._step(kind, number, body)
+
+    def reconnect(self, fd):
+        """In a fork of this interpreter that goes on by itself."""
+        self._pid = posix.getpid()
+        self.channel.leave()
+        self.channel = Channel(fd)
+
+    def _step(self, kind, number, body):
+        """One step on the way to a frozen interpreter, or on from it."""
+        import json
+
+        from . import states
+
+        answer = getattr(states, _STATE_STEPS[kind])(self, body)
+        if answer is not None:
+            self.channel.send(frames.VALUE, number, json.dumps(answer).encode("utf-8", "replace"))
 
     def _warm_up(self):
         """While nobody waits, loads what the first call, error or context would have to wait for."""

@@ -12,6 +12,19 @@ _CHUNK = 1 << 16
 _ANSWERS = (frames.REPLY, frames.FAIL)
 
 
+def descriptors(ancillary):
+    """Those that came with a message; none is handed on to programs."""
+    fds = [
+        int.from_bytes(raw[i : i + 4], sys.byteorder)
+        for level, kind, raw in ancillary
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
+        for i in range(0, len(raw) - len(raw) % 4, 4)
+    ]
+    for fd in fds:
+        posix.set_inheritable(fd, False)
+    return fds
+
+
 class HostGone(SystemExit):
     """The host closed the channel; the cell ends."""
 
@@ -37,6 +50,10 @@ class Channel:
         self._last = 0
         self._sender = 0  # ident of the thread that is in the middle of a frame
         self._interrupted = 0
+
+    def leave(self):
+        """Gives up the descriptor without closing it: another channel has taken its number."""
+        self._socket.detach()
 
     def send(self, kind, number, body=b""):
         data = frames.pack(kind, number, body)
@@ -86,12 +103,7 @@ class Channel:
 
     def _fill(self):
         data, ancillary, _flags, _address = self._socket.recvmsg(_CHUNK, _SPACE)
-        for level, kind, raw in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                for i in range(0, len(raw) - len(raw) % 4, 4):
-                    fd = int.from_bytes(raw[i : i + 4], sys.byteorder)
-                    posix.set_inheritable(fd, False)
-                    self._fds.append(fd)
+        self._fds += descriptors(ancillary)
         if not data:
             raise HostGone(0)
         self._buffer += data

@@ -14,9 +14,10 @@ import sys
 from struct import Struct
 
 REPORT = Struct("<BIiii")
-HELLO, STARTED, EXITED, FAILED = 1, 2, 3, 4
+HELLO, STARTED, EXITED, FAILED, KILLED = 1, 2, 3, 4, 5
 _SPACE = _socket.CMSG_SPACE(16 * 4)
 _DUMPABLE = 4  # PR_SET_DUMPABLE
+_EXITING = 4  # PF_EXITING
 
 
 def main(fd, limits):
@@ -103,8 +104,11 @@ def _serve(host, children):
             _started(host, children, number, _fork(host, request, fds))
         elif request["op"] == "spawn":
             _started(host, children, number, _spawn(host, request, fds))
+        elif request["op"] == "adopt":
+            _started(host, children, number, _adopted(request["pid"]))
         elif request["op"] == "kill":
             _kill_tree(children, number)
+            host.send(REPORT.pack(KILLED, number, 0, 0, 0))
         elif number in children:
             posix.kill(children[number], request["signal"])
     except OSError as error:
@@ -191,6 +195,14 @@ def _spawn(host, request, fds):
         posix._exit(status)
 
 
+def _adopted(pid):
+    """A child of ours that no request started: an interpreter that forked away from another one."""
+    state, parent = _state(str(pid))
+    if state in ("Z", "X", "") or parent != 1:
+        raise OSError(3, "no such child")
+    return pid
+
+
 def _kill_tree(children, number):
     """Kills one child, if it still lives, with all that came of it: also what left its session or lost its parent.
 
@@ -230,7 +242,10 @@ def _doomed(victim, kept):
 
 
 def _state(name):
-    """State letter and parent of a process; ('', 0) when it is gone."""
+    """State letter and parent of a process; ('', 0) when it is gone.
+
+    One that is exiting counts as dead: it runs no code of its own any more, though its memory may take a while to go.
+    """
     try:
         fd = posix.open(f"/proc/{name}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
@@ -241,7 +256,9 @@ def _state(name):
         return "", 0
     finally:
         posix.close(fd)
-    return (fields[0].decode(), int(fields[1])) if len(fields) > 1 else ("", 0)
+    if len(fields) < 7:
+        return "", 0
+    return "X" if int(fields[6]) & _EXITING else fields[0].decode(), int(fields[1])
 
 
 def _reap(host, children):

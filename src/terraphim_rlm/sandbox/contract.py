@@ -9,10 +9,10 @@ written once above them, in `Sandbox`. A backend whose sandboxes run our guest g
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from terraphim_rlm.core.values import ExecutorCapabilities, Resources
 
@@ -90,6 +90,34 @@ class GuestLink(Protocol):
         """How often the kernel has killed in it for memory; 0 where the kernel does not tell."""
         ...
 
+    async def layers(self, name: str, *arguments: Any) -> Any:
+        """One step with the states of the files below `ROOTS`; the names are those of `keeper.layers.Layers`.
+
+        Raises:
+            OSError: it could not be done, and nothing has changed.
+            SnapshotLost: the states are gone.
+        """
+        ...
+
+
+class MachineState(Protocol):
+    """What a machine was at one moment. Only the machine that made it knows what is in it."""
+
+    @property
+    def languages(self) -> Mapping[str, str]:
+        """Language -> how its interpreter comes back: `kept`, `replayed`."""
+        ...
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names that Python code had set."""
+        ...
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it does not hold, one phrase each."""
+        ...
+
 
 class Machine(Protocol):
     """One made sandbox. Its owner sees to it that what must not overlap does not: see `turns`."""
@@ -117,6 +145,11 @@ class Machine(Protocol):
         ...
 
     @property
+    def line(self) -> int:
+        """Of machines that share their turns, those of different lines never work at once."""
+        ...
+
+    @property
     def python(self) -> Interpreter:
         """The interpreter of Python executions, for who answers sub-calls of its cells.
 
@@ -129,9 +162,53 @@ class Machine(Protocol):
         """A further Python interpreter, with its own folder, output and variables. Raises the same."""
         ...
 
+    async def snapshot(self, *, partial: bool) -> MachineState:
+        """What it is now, in one act: files and interpreters. Nothing runs meanwhile.
+
+        Args:
+            partial: leave out what cannot be kept, and name it, instead of refusing.
+
+        Raises:
+            SnapshotRefused: something cannot be kept; it is named, and nothing has changed.
+            NotSupported: this backend keeps no states.
+        """
+        ...
+
+    async def restore(self, state: MachineState) -> None:
+        """Makes it what it was; the state stays, and can be restored again.
+
+        Raises:
+            SnapshotLost: the state is gone, and nothing has changed.
+        """
+        ...
+
+    async def branch(self, state: MachineState) -> Machine:
+        """A further machine that begins as `state`. Raises as `restore`."""
+        ...
+
+    async def difference(self, before: MachineState, after: MachineState | None) -> FileDiff:
+        """Paths added, changed and removed between two states; None = now. Raises as `restore`."""
+        ...
+
+    async def variables(self) -> tuple[str, ...]:
+        """Names that Python code has set by now."""
+        ...
+
+    async def put_back(self, state: MachineState, paths: Sequence[str]) -> list[str]:
+        """Makes single absolute paths what they were; those that are neither in the state nor here now."""
+        ...
+
+    async def discard(self, state: MachineState) -> None:
+        """Frees what a state holds. Idempotent."""
+        ...
+
     async def destroy(self) -> None:
         """Ends it; returns when nothing of it is left. Idempotent."""
         ...
+
+
+FileDiff = tuple[list[str], list[str], list[str]]
+"""Absolute paths added, changed, removed."""
 
 
 class Backend(Protocol):

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import GuestLink
 
 _REPORT = struct.Struct("<BIiii")
-_HELLO, _STARTED, _EXITED, _FAILED = 1, 2, 3, 4
+_HELLO, _STARTED, _EXITED, _FAILED, _KILLED = 1, 2, 3, 4, 5
 _HELLO_SECONDS = 20.0
 _FULL_SECONDS = 0.002
 """Until a request is tried again when the supervisor's socket is full."""
@@ -45,7 +45,11 @@ class Child:
         loop = asyncio.get_running_loop()
         self._guest = guest
         self.number = number
+        self.pid = 0
+        """In the sandbox's own process namespace."""
         self.started: asyncio.Future[None] = loop.create_future()
+        self.killed: asyncio.Future[None] = loop.create_future()
+        """Done once an order to kill is carried out: nothing of it runs any code, though it may not be gone yet."""
         self.exited: asyncio.Future[Exit] = loop.create_future()
 
     def signal(self, number: int) -> None:
@@ -56,6 +60,11 @@ class Child:
     def kill(self) -> None:
         """Kills it and everything that came of it, also what left its session or outlived it."""
         self._guest.order("kill", self.number)
+
+    async def stopped(self) -> None:
+        """After `kill`: waits until nothing of it runs."""
+        either: set[asyncio.Future[Any]] = {self.killed, self.exited}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def ended(self) -> Exit:
         """Waits for its end; who stops waiting takes nothing from the others."""
@@ -111,6 +120,18 @@ class Guest:
         """A program; `fds` become its descriptors 0, 1, 2 and on."""
         return await self._new("spawn", fds, argv=list(argv), cwd=cwd, env=dict(env))
 
+    async def adopt(self, pid: int) -> Child:
+        """A process that forked away from a cell, and is a child of the supervisor since.
+
+        Raises:
+            SandboxLost: there is no such child.
+        """
+        return await self._new("adopt", (), pid=pid)
+
+    def pids(self) -> list[int]:
+        """Of all children, as the sandbox numbers them."""
+        return [child.pid for child in self._children.values()]
+
     async def _new(self, op: str, fds: Sequence[int], **fields: object) -> Child:
         self._last += 1
         number = self._last
@@ -159,9 +180,9 @@ class Guest:
                 return
             self._handle(*_REPORT.unpack(data))
 
-    def _handle(self, op: int, number: int, code: int, signal: int, _pid: int) -> None:
+    def _handle(self, op: int, number: int, code: int, signal: int, pid: int) -> None:
         if op == _HELLO:
-            self.python = f"{code}.{signal}.{_pid}"
+            self.python = f"{code}.{signal}.{pid}"
             if not self._hello.done():
                 self._hello.set_result(None)
             return
@@ -169,7 +190,11 @@ class Guest:
         if child is None:
             return
         if op == _STARTED and not child.started.done():
+            child.pid = pid
             child.started.set_result(None)
+        elif op == _KILLED:
+            if not child.killed.done():
+                child.killed.set_result(None)
         elif op == _EXITED:
             del self._children[number]
             _settle(child, Exit(None, signal) if signal else Exit(code, None))

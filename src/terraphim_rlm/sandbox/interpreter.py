@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,13 @@ from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox.calls import CallHandler, refuse
 from terraphim_rlm.sandbox.channel import Channel, decode
 from terraphim_rlm.sandbox.execution import CellEnd, Running
+from terraphim_rlm.sandbox.frozen import Frozen
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.streams import Listener, OnOutput, Stream, listener
+from terraphim_rlm.sandbox.streams import Listener, OnOutput, Stream, listener, text
 
 _FETCH_SECONDS = 10.0
+_PARK_SECONDS = 30.0
+_MOST_PHRASES, _PHRASE = 1_000, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,37 @@ class Handover:
     """JSON that describes it, see `guest/views.py`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What an interpreter that left the sandbox's files said of itself."""
+
+    problems: tuple[str, ...]
+    """What a frozen one would not keep, one phrase each."""
+    variables: tuple[str, ...]
+
+
+class Body:
+    """A living process of an interpreter, with its channel and its two streams."""
+
+    def __init__(self, channel: Channel, streams: tuple[Stream, Stream]) -> None:
+        self.channel = channel
+        self.streams = streams
+        self.child: Child | None = None
+
+    def release(self) -> None:
+        """Gives up what the process has its own copies of."""
+        self.channel.release_child_end()
+        for stream in self.streams:
+            stream.release_child_end()
+
+    def close(self) -> None:
+        self.channel.close()
+        for stream in self.streams:
+            stream.close()
+
+
 class Interpreter:
-    """Runs one cell at a time. Make it with `open`; end it with `close`."""
+    """Runs one cell at a time; its first one starts it. End it with `close`."""
 
     def __init__(self, guest: Guest, cwd: str, env: Mapping[str, str], output_bytes: int) -> None:
         self._guest = guest
@@ -43,9 +76,7 @@ class Interpreter:
         self._env = dict(env)
         self._output_bytes = output_bytes
         self._loop = asyncio.get_running_loop()
-        self._child: Child | None = None
-        self._channel: Channel | None = None
-        self._streams: tuple[Stream, Stream] | None = None
+        self._body: Body | None = None
         self._context: Handover | None = None
         self._number = 0
         self._running: Running | None = None
@@ -58,40 +89,42 @@ class Interpreter:
 
     async def start(self) -> None:
         """Forks the interpreter, if there is none alive."""
-        if self._channel is not None and not self._channel.is_open and self._child is not None:
-            await self._child.ended()
-        if self._child is not None:
+        body = self._body
+        if body is not None and not body.channel.is_open and body.child is not None:
+            end = await body.child.ended()
+            self._gone(body, None, end)
+        if self._body is not None:
             return
-        channel = Channel(self._frame, self._ended)
+        self._body = await self._embodied(lambda fds: self._guest.fork(self.cwd, self._env, fds))
+        if self._context is not None:
+            self._hand_over(self._context)
+
+    async def _embodied(self, make: Callable[[Sequence[int]], Awaitable[Child]]) -> Body:
+        """A new process, made by `make` of its standard streams and channel."""
+        channel = Channel(lambda *frame: self._frame(body, *frame), lambda reason: self._ended(body, reason))
         streams = (Stream("stdout", self._output_bytes), Stream("stderr", self._output_bytes))
+        body = Body(channel, streams)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fds = (null, streams[0].child_fd, streams[1].child_fd, channel.child_fd)
-            child = await self._guest.fork(self.cwd, self._env, fds)
+            body.child = await make((null, streams[0].child_fd, streams[1].child_fd, channel.child_fd))
         except BaseException:
-            channel.close()
-            for stream in streams:
-                stream.close()
+            body.close()
             raise
         finally:
             os.close(null)
-        channel.release_child_end()
-        for stream in streams:
-            stream.release_child_end()
-        self._child, self._channel, self._streams = child, channel, streams
-        child.exited.add_done_callback(lambda _: channel.finish())
-        if self._context is not None:
-            self._hand_over(self._context)
+        body.release()
+        body.child.exited.add_done_callback(lambda _: channel.finish())
+        return body
 
     def give(self, context: Handover) -> None:
         """Sets `context` in the namespace, now and after each restart."""
         self._context = context
-        if self._child is not None:
+        if self._body is not None:
             self._hand_over(context)
 
     def _hand_over(self, context: Handover) -> None:
-        assert self._channel is not None
-        self._channel.send(frames.CONTEXT, 0, context.about, context.fd)
+        assert self._body is not None
+        self._body.channel.send(frames.CONTEXT, 0, context.about, context.fd)
 
     async def execute(
         self,
@@ -120,16 +153,14 @@ class Interpreter:
         source = code.encode("utf-8", "surrogatepass")
         if len(source) > frames.MAX_BODY:
             raise InvalidArgument(f"{len(source):,} bytes of code are more than {frames.MAX_BODY:,}.")
-        await self._idle.wait()
-        await self.start()
-        assert self._channel is not None
+        channel = await self._ready()
         heard = listener(on_output)
         started = self._loop.time()
         running = self._begin(timeout, handler, heard)
         if options or stdin_fd is not None:
             extra = {**(options or {}), "stdin": stdin_fd is not None}
-            self._channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
-        self._channel.send(frames.EXEC, running.number, source)
+            channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
+        channel.send(frames.EXEC, running.number, source)
         running.arm(cap)
         try:
             with self._guest.watching_memory() as memory:
@@ -148,9 +179,17 @@ class Interpreter:
         self._running = running = Running(self, self._number, timeout, handler)
         running.end.fresh, self._untold = self._untold, False
         self._idle.clear()
-        for stream in self._streams or ():
+        assert self._body is not None
+        for stream in self._body.streams:
             stream.begin(heard)
         return running
+
+    async def _ready(self) -> Channel:
+        """The channel of a living process that does nothing else."""
+        await self._idle.wait()
+        await self.start()
+        assert self._body is not None
+        return self._body.channel
 
     async def fetch(self, name: str) -> dict[str, Any]:
         """A variable: {"found", "json", "value", "repr"} or {"found": false, "near": [..]}.
@@ -158,55 +197,126 @@ class Interpreter:
         Raises:
             SandboxLost: the interpreter ended, broke the rules, or did not answer in 10 seconds.
         """
-        await self._idle.wait()
-        await self.start()
-        assert self._channel is not None
+        return await self._answer(
+            frames.GET, name.encode("utf-8", "surrogatepass"), what=f"what {name!r} holds"
+        )
+
+    async def _answer(
+        self,
+        kind: int,
+        body: bytes = b"",
+        fd: int | None = None,
+        *,
+        seconds: float | None = None,
+        what: str = "what it is asked",
+    ) -> dict[str, Any]:
+        """What the interpreter answers to one frame; one that does not is ended."""
+        channel = await self._ready()
         self._number += 1
         number = self._number
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._values[number] = future
-        self._channel.send(frames.GET, number, name.encode("utf-8", "surrogatepass"))
+        channel.send(kind, number, body, fd)
         try:
-            return await asyncio.wait_for(future, _FETCH_SECONDS)
+            return await asyncio.wait_for(future, seconds or _FETCH_SECONDS)
         except TimeoutError:
             self.kill()
-            raise SandboxLost(f"The interpreter did not say what {name!r} holds.") from None
+            raise SandboxLost(f"The interpreter did not say {what}, and was ended.") from None
         finally:
             self._values.pop(number, None)
 
-    def _frame(self, kind: int, number: int, body: bytes) -> None:
+    async def park(self, roots: Sequence[str]) -> Parked:
+        """Lets it leave the sandbox's files, until `enter`. What it says of itself is not believed further.
+
+        Raises:
+            SandboxLost: as `fetch`.
+        """
+        asked = {"roots": list(roots), "known": self._guest.pids()}
+        said = await self._answer(frames.PARK, json.dumps(asked).encode(), seconds=_PARK_SECONDS)
+        return Parked(_phrases(said.get("problems")), _phrases(said.get("variables")))
+
+    async def enter(self) -> None:
+        """Lets it take up its files again."""
+        await self._answer(frames.ENTER)
+
+    async def freeze(self) -> Frozen:
+        """A frozen fork of it; it is parked.
+
+        Raises:
+            SandboxLost: it could not be made.
+        """
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            with its:
+                said = await self._answer(frames.FREEZE, b"", its.fileno())
+            pid = said.get("pid")
+            child = await self._guest.adopt(pid if type(pid) is int and 1 < pid < 1 << 22 else 0)
+        except BaseException:
+            ours.close()
+            raise
+        return Frozen(self._guest, ours, child)
+
+    async def thawed(self, frozen: Frozen, *, branch: bool) -> Body:
+        """A new process that goes on from a frozen one, parked; `become` makes it this interpreter's.
+
+        Raises:
+            SnapshotLost: the frozen one is gone.
+        """
+        return await self._embodied(lambda fds: frozen.thaw(fds, branch=branch))
+
+    @property
+    def is_alive(self) -> bool:
+        return self._body is not None and self._body.channel.is_open
+
+    async def become(self, body: Body) -> None:
+        """Goes on in another process, once nothing of the one before runs any more."""
+        before, self._body = self._body, None
+        if before is not None:
+            before.close()
+            if before.child is not None:
+                before.child.kill()
+                await before.child.stopped()
+        self._untold = False
+        self._body = body
+        if not body.channel.is_open:
+            self._ended(body, None)
+
+    def _frame(self, body: Body, kind: int, number: int, data: bytes) -> None:
+        if body is not self._body:
+            return
         running = self._running
         if kind == frames.CALL and running is not None:
-            running.call(number, body)
+            running.call(number, data)
         elif kind == frames.DONE and running is not None and number == running.number:
-            running.finish(decode(body) if body else {})
+            running.finish(decode(data) if data else {})
         elif kind == frames.FINAL and running is not None and number == running.number:
-            running.final = body
+            running.final = data
         elif kind == frames.HELLO:
             self.warm.set()
         elif kind == frames.VALUE and number in self._values:
-            value = decode(body)
+            value = decode(data)
             if not self._values[number].done():
                 self._values[number].set_result(value)
         # Anything else is late, forged or for nobody: dropped.
 
     def send(self, kind: int, number: int, body: bytes) -> None:
-        if self._channel is not None:
-            self._channel.send(kind, number, body)
+        if self._body is not None:
+            self._body.channel.send(kind, number, body)
 
-    def _ended(self, reason: str | None) -> None:
+    def _ended(self, body: Body, reason: str | None) -> None:
         """The channel closed: the interpreter died, became another program, or broke the rules."""
-        child = self._child
+        child = body.child
         if child is None:
             return
         if not child.exited.done():
             child.kill()
-            child.exited.add_done_callback(lambda done: self._gone(child, reason, done.result()))
+            child.exited.add_done_callback(lambda done: self._gone(body, reason, done.result()))
         else:
-            self._gone(child, reason, child.exited.result())
+            self._gone(body, reason, child.exited.result())
 
-    def _gone(self, child: Child, reason: str | None, end: Exit) -> None:
-        if self._child is not child:
+    def _gone(self, body: Body, reason: str | None, end: Exit) -> None:
+        if self._body is not body:
             return
         running = self._running
         self._untold = running is None or running.done.done()
@@ -218,16 +328,16 @@ class Interpreter:
         self._drop()
 
     def kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()
+        if self._body is not None and self._body.child is not None:
+            self._body.child.kill()
 
     def interrupt(self) -> None:
-        if self._child is not None:
-            self._child.signal(2)
+        if self._body is not None and self._body.child is not None:
+            self._body.child.signal(2)
 
     def take_output(self, end: CellEnd) -> None:
-        if self._streams is not None:
-            out, err = self._streams
+        if self._body is not None:
+            out, err = self._body.streams
             end.stdout, cut_out = out.take()
             end.stderr, cut_err = err.take()
             end.truncated = cut_out or cut_err
@@ -239,18 +349,22 @@ class Interpreter:
             self._idle.set()
 
     def _drop(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-        for stream in self._streams or ():
-            stream.close()
-        self._child = self._channel = self._streams = None
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
 
     async def close(self) -> None:
         """Ends the interpreter with everything it started. Idempotent."""
-        child = self._child
+        child = None if self._body is None else self._body.child
         if self._running is not None:
             self._running.lost("it was closed", Exit(None, None))
         self.kill()
         self._drop()
         if child is not None:
             await child.ended()
+
+
+def _phrases(value: object) -> tuple[str, ...]:
+    """A list of short texts, as far as it is one."""
+    items = value[:_MOST_PHRASES] if isinstance(value, list) else []
+    return tuple(text(item[:_PHRASE].encode("utf-8", "replace")) for item in items if isinstance(item, str))

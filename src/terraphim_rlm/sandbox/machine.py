@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import Any, Self
+from weakref import WeakSet
 
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotRefused
 from terraphim_rlm.core.values import ExecutorCapabilities
-from terraphim_rlm.sandbox.contract import GuestLink, Request, SandboxSpec
+from terraphim_rlm.sandbox.contract import (
+    ROOTS,
+    FileDiff,
+    GuestLink,
+    MachineState,
+    Request,
+    SandboxSpec,
+)
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Guest
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.memory import sealed
 from terraphim_rlm.sandbox.queue import Queue
 from terraphim_rlm.sandbox.shell import Command, StatefulBash
+from terraphim_rlm.sandbox.states import Living, State, States, parked
 
 HOME = "/work"
 _ENV = {
@@ -29,32 +39,70 @@ _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""
 
 
-class GuestMachine:
-    """See `contract.Machine`."""
+class _Shared:
+    """What the machines have in common that branched from one another: they are one guest."""
 
-    def __init__(self, link: GuestLink, spec: SandboxSpec) -> None:
+    def __init__(self, link: GuestLink) -> None:
         self.guest = Guest(link)
         self.turns = Queue(_WIDTHS)
+        self.states = States(link)
+        self.lock = asyncio.Lock()
+        self.members: list[GuestMachine] = []
+        self.shown: GuestMachine | None = None
+        """Whose files the guest's processes see now."""
+        self.stale: list[int] = []
+        """Views that nobody needs, to be dropped once they are not shown."""
+
+
+class GuestMachine:
+    """See `contract.Machine`.
+
+    Machines that branched from one another share a guest, and so its limits; each has its own view of the files and
+    its own interpreters. One of them works at a time: the others are parked, and the files switched, in between.
+    """
+
+    def __init__(self, shared: _Shared, spec: SandboxSpec, view: int = 0) -> None:
+        self._shared = shared
         self._spec = spec
+        self._view = view
         self._python: Interpreter | None = None
         self._bash: StatefulBash | None = None
+        self._further: WeakSet[Interpreter] = WeakSet()
         self._runners: Mapping[str, Callable[[Request], Awaitable[CellEnd]]] = {
             "python": self._run_python,
             "bash": self._run_bash,
             "sh": self._run_command,
         }
+        shared.members.append(self)
 
-    async def start(self) -> None:
-        """Waits for the guest's first word.
+    @classmethod
+    async def started(cls, link: GuestLink, spec: SandboxSpec) -> Self:
+        """The machine of a guest that was booted.
 
         Raises:
-            SandboxStartFailed: it did not come.
+            SandboxStartFailed: its first word did not come.
         """
+        shared = _Shared(link)
         try:
-            await self.guest.start()
+            await shared.guest.start()
         except BaseException:
-            await self.guest.close()
+            await shared.guest.close()
             raise
+        machine = cls(shared, spec)
+        shared.shown = machine
+        return machine
+
+    @property
+    def guest(self) -> Guest:
+        return self._shared.guest
+
+    @property
+    def turns(self) -> Queue:
+        return self._shared.turns
+
+    @property
+    def line(self) -> int:
+        return id(self)
 
     @property
     def capabilities(self) -> ExecutorCapabilities:
@@ -62,20 +110,114 @@ class GuestMachine:
 
     @property
     def is_open(self) -> bool:
-        return self.guest.is_open
+        return self.guest.is_open and self in self._shared.members
 
     @property
     def python(self) -> Interpreter:
         """The interpreter of `language="python"`."""
         if self._python is None:
-            self._python = self.new_interpreter()
+            self._python = self._new_interpreter(HOME)
         return self._python
 
     def new_interpreter(self, cwd: str = HOME) -> Interpreter:
+        interpreter = self._new_interpreter(cwd)
+        self._further.add(interpreter)
+        return interpreter
+
+    def _new_interpreter(self, cwd: str) -> Interpreter:
         return Interpreter(self.guest, cwd, self._environment({}), self._spec.resources.output_bytes)
 
     async def execute(self, request: Request) -> CellEnd:
+        await self._come()
         return await self._runners[request.language](request)
+
+    async def snapshot(self, *, partial: bool) -> State:
+        await self._come()
+        if any(interpreter.is_alive for interpreter in self._further):
+            raise SnapshotRefused(
+                "Another interpreter works in this sandbox.",
+                fix="Take snapshots when no child node is at work.",
+            )
+        return await self._shared.states.take(self._view, self.python, self._others(), partial)
+
+    async def restore(self, state: MachineState) -> None:
+        kept, states = _own(state), self._shared.states
+        await kept.python.check()
+        await self._come()
+        await self.python.start()
+        view = await states.new_view(kept)
+        try:
+            body = await self.python.thawed(kept.python, branch=False)
+        except BaseException:
+            await states.drop_view(view)
+            raise
+        await self.python.become(body)
+        await states.show(view)
+        await states.drop_view(self._view)
+        self._view = view
+        await self.python.enter()
+
+    async def branch(self, state: MachineState) -> GuestMachine:
+        kept, states = _own(state), self._shared.states
+        view = await states.new_view(kept)
+        twin = GuestMachine(self._shared, self._spec, view)
+        try:
+            await twin.python.become(await twin.python.thawed(kept.python, branch=True))
+        except BaseException:
+            await twin.destroy()
+            raise
+        return twin
+
+    async def difference(self, before: MachineState, after: MachineState | None) -> FileDiff:
+        await self._come()
+        later = None if after is None else _own(after)
+        return await self._shared.states.difference(self._view, _own(before), later)
+
+    async def variables(self) -> tuple[str, ...]:
+        await self._come()
+        await self.python.start()
+        async with parked([self.python]) as said:
+            return said.variables
+
+    async def put_back(self, state: MachineState, paths: Sequence[str]) -> list[str]:
+        await self._come()
+        return await self._shared.states.put_back(self._view, _own(state), paths)
+
+    async def discard(self, state: MachineState) -> None:
+        await self._shared.states.discard(_own(state))
+
+    def _others(self) -> list[Living]:
+        """The interpreters besides Python's that have state."""
+        return []
+
+    async def _come(self) -> None:
+        """Makes this the one whose files are seen."""
+        shared = self._shared
+        if shared.shown is self:
+            return
+        async with shared.lock:
+            before, shared.shown = shared.shown, None
+            if before is not None:
+                await before._leave()
+            await shared.states.show(self._view)
+            while shared.stale:
+                await shared.states.drop_view(shared.stale.pop())
+            await self._enter()
+            shared.shown = self
+
+    async def _leave(self) -> None:
+        for each in self._living():
+            with suppress(SandboxLost):
+                await each.park(ROOTS)
+
+    async def _enter(self) -> None:
+        for each in self._living():
+            with suppress(SandboxLost):
+                await each.enter()
+
+    def _living(self) -> list[Living]:
+        python = [self._python] if self._python is not None and self._python.is_alive else []
+        return [*python, *self._others()]
 
     async def _run_python(self, request: Request) -> CellEnd:
         own = request.env or request.cwd
@@ -122,11 +264,28 @@ class GuestMachine:
         return {**_ENV, **self._spec.env, **extra}
 
     async def destroy(self) -> None:
+        shared = self._shared
+        if self not in shared.members:
+            return
+        shared.members.remove(self)
         async with AsyncExitStack() as stack:
             for part in (self._python, self._bash):
                 if part is not None:
                     stack.push_async_callback(part.close)
-            stack.push_async_callback(self.guest.close)  # first: everything else has then ended
+            if not shared.members:
+                shared.states.close()
+                stack.push_async_callback(self.guest.close)  # first: everything else has then ended
+        if not shared.members:
+            return
+        async with shared.lock:
+            shared.stale.append(self._view)
+            if shared.shown is self:
+                shared.shown = None  # the next one that works takes its view away
+
+
+def _own(state: MachineState) -> State:
+    assert isinstance(state, State), "a state of another kind of machine"
+    return state
 
 
 @contextmanager

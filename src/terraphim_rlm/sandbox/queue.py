@@ -26,7 +26,7 @@ class QueueStatistics:
 
 @dataclass(eq=False, slots=True)
 class _Turn:
-    view: int
+    line: int
     lane: str | None
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -34,7 +34,7 @@ class _Turn:
 class Queue:
     """Turns at one machine.
 
-    Two turns overlap when they are of the same view, neither is exclusive, and their lane has room for both. No turn
+    Two turns overlap when they are of the same line of work, neither is exclusive, and their lane has room for both. No turn
     overtakes one that came before it, unless that one only waits for room in another lane.
 
     Args:
@@ -49,19 +49,19 @@ class Queue:
 
     @asynccontextmanager
     async def turn(
-        self, lane: str | None, *, view: int = 0, wait: float | None = None
+        self, lane: str | None, *, line: int = 0, wait: float | None = None
     ) -> AsyncIterator[None]:
         """Waits for a turn and holds it for the block.
 
         Args:
             lane: what runs one after another; None = nothing else at all meanwhile.
-            view: turns of different views never overlap.
+            line: turns of different lines of work never overlap.
             wait: most seconds to wait; None = as long as it takes, 0 = not at all.
 
         Raises:
             SandboxBusy: the time to wait was over; nothing was done.
         """
-        own = _Turn(view, lane)
+        own = _Turn(line, lane)
         self._waiting.append(own)
         self._grant()
         try:
@@ -91,7 +91,7 @@ class Queue:
     def _grant(self) -> None:
         full: set[str | None] = set()
         for turn in list(self._waiting):
-            if any(turn.view != other.view or None in (turn.lane, other.lane) for other in self._running):
+            if any(turn.line != other.line or None in (turn.lane, other.lane) for other in self._running):
                 return  # and what came later must not get ahead of it
             if turn.lane in full or not self._has_room(turn.lane):
                 full.add(turn.lane)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self, Unpack
 
-from terraphim_rlm.core.errors import SandboxLost
-from terraphim_rlm.core.values import ExecutionResult, ExecutorCapabilities, Resources
+from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotLost
+from terraphim_rlm.core.values import (
+    ExecutionResult,
+    ExecutorCapabilities,
+    Resources,
+    Snapshot,
+    SnapshotDiff,
+)
 from terraphim_rlm.sandbox import results
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.contract import Backend, Machine, Request, SandboxSpec
+from terraphim_rlm.sandbox.contract import ROOTS, Backend, Machine, Request, SandboxSpec
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.languages import SHELL, language
 from terraphim_rlm.sandbox.machine import HOME
+from terraphim_rlm.sandbox.snapshots import MOST_BRANCHES, Kept, Snapshots, absolute
 
 
 class Sandbox:
@@ -24,6 +33,7 @@ class Sandbox:
         self._backend = backend
         self._spec = spec
         self._machine: Machine | None = None
+        self._snapshots = Snapshots()
         self._closing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -84,9 +94,126 @@ class Sandbox:
 
     async def _execute(self, asked: Request, wait: float | None) -> ExecutionResult:
         machine = self.machine
-        async with machine.turns.turn(asked.language, wait=wait):
+        async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
             end = await machine.execute(asked)
         return self.result(end, asked.language)
+
+    async def snapshot(self, name: str | None = None, *, partial: bool = False) -> Snapshot:
+        """Keeps files and interpreters as they are now, in one act; waits until nothing runs.
+
+        Args:
+            name: of `a-z`, `0-9`, `.`, `_`, `-`; None = one is made.
+            partial: leave out what cannot be kept (threads, other processes, sockets ..) and name it in
+                `Snapshot.missing`, instead of refusing.
+
+        Raises:
+            SnapshotRefused: something cannot be kept; each thing is named, and nothing has changed.
+            SnapshotLimit: there are as many as there may be.
+            InvalidArgument: the name is none, or taken.
+        """
+        async with self._alone() as machine:
+            named = self._snapshots.new_name(name)
+            return self._snapshots.add(named, await machine.snapshot(partial=partial))
+
+    async def rollback(self, snapshot: Snapshot | str) -> Snapshot:
+        """Makes everything what it was; the snapshot stays. What has happened since is gone, processes included.
+
+        Raises:
+            SnapshotNotFound: there is none of this name.
+            SnapshotLost: code in the sandbox ended it. It is forgotten; nothing else has changed.
+        """
+        async with self._alone() as machine:
+            kept = self._snapshots.find(snapshot)
+            async with self._unless_lost(kept):
+                await machine.restore(kept.state)
+            return kept.snapshot
+
+    async def restore_files(self, snapshot: Snapshot | str, paths: Iterable[str]) -> list[str]:
+        """Makes single files and folders what they were; all else stays. Not there then means not there now.
+
+        Returns:
+            Those that were neither in the snapshot nor here now.
+
+        Raises:
+            SnapshotNotFound: there is no such snapshot.
+            InvalidArgument: a path is none, or lies outside what snapshots hold.
+        """
+        wanted = absolute(paths, ROOTS, HOME)
+        async with self._alone() as machine:
+            return await machine.put_back(self._snapshots.find(snapshot).state, wanted)
+
+    async def diff(self, before: Snapshot | str, after: Snapshot | str | None = None) -> SnapshotDiff:
+        """What changed from one snapshot to another, or (None) to now.
+
+        Raises:
+            SnapshotNotFound: there is no such snapshot.
+        """
+        async with self._alone() as machine:
+            first = self._snapshots.find(before)
+            second = None if after is None else self._snapshots.find(after)
+            files = await machine.difference(first.state, second.state if second else None)
+            old = set(first.snapshot.variables)
+            new = set(second.snapshot.variables if second else await machine.variables())
+        added, changed, removed = map(tuple, files)
+        return SnapshotDiff(added, changed, removed, tuple(sorted(new - old)), tuple(sorted(old - new)))
+
+    async def branch(self, count: int = 1, snapshot: Snapshot | str | None = None) -> list[Sandbox]:
+        """Further sandboxes that begin as `snapshot`, or (None) as this one is now; close each.
+
+        Their files, variables and random numbers go their own ways. Whether they share limits and work in turns is
+        the backend's (bubblewrap: they do).
+
+        Raises:
+            InvalidArgument: it is not 1 to 64.
+            SnapshotNotFound, SnapshotRefused, SnapshotLost: as `rollback` and `snapshot`.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_BRANCHES:
+            raise InvalidArgument(f"There can be 1 to {MOST_BRANCHES} branches, not {count!r}.")
+        async with self._alone() as machine, AsyncExitStack() as made:
+            if snapshot is None:
+                state = await machine.snapshot(partial=False)
+                made.push_async_callback(machine.discard, state)
+            else:
+                state = self._snapshots.find(snapshot).state
+            boxes = []
+            async with AsyncExitStack() as unmade:
+                for _ in range(count):
+                    box = Sandbox(self._backend, self._spec)
+                    box._machine = await machine.branch(state)
+                    unmade.push_async_callback(box.close)
+                    boxes.append(box)
+                unmade.pop_all()
+            return boxes
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Oldest first."""
+        return self._snapshots.all()
+
+    async def forget(self, snapshot: Snapshot | str) -> None:
+        """Frees what a snapshot holds.
+
+        Raises:
+            SnapshotNotFound: there is none of this name.
+        """
+        async with self._alone() as machine:
+            kept = self._snapshots.find(snapshot)
+            self._snapshots.remove(kept)
+            await machine.discard(kept.state)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[Machine]:
+        """The machine, when nothing else uses it."""
+        machine = self.machine
+        async with machine.turns.turn(None, line=machine.line):
+            yield machine
+
+    @asynccontextmanager
+    async def _unless_lost(self, kept: Kept) -> AsyncIterator[None]:
+        try:
+            yield
+        except SnapshotLost:
+            self._snapshots.remove(kept)
+            raise
 
     def result(self, end: CellEnd, spoken: str = "python") -> ExecutionResult:
         """An execution's end as a result of this sandbox."""

@@ -20,7 +20,9 @@ from typing import Any, Self
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import GuestEnd
+from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
 from terraphim_rlm.sandbox.keeper.groups import count
+from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
 
 _SCRIPT = Path(__file__).with_name("start.py")
 _START_SECONDS = 20.0
@@ -72,6 +74,7 @@ class Kept:
         self._oom = 0
         self.started: asyncio.Future[None] = loop.create_future()
         self._end: asyncio.Future[GuestEnd] = loop.create_future()
+        self._states = FileStates(keeper.request, number)
 
     async def ended(self) -> GuestEnd:
         return await asyncio.shield(self._end)
@@ -90,6 +93,18 @@ class Kept:
     async def limit(self, **limits: float) -> None:
         """Changes limits of its control group: memory (bytes), pids, cpu (CPUs)."""
         await self._keeper.request({"op": "limit", "id": self.number, "limits": limits})
+
+    async def layers(self, place: Place, name: str, *arguments: Any) -> Any:
+        """One call of the sandbox's warden, see `keeper/layers.py`; the first one starts it.
+
+        Raises:
+            OSError: it could not be done, and nothing has changed.
+            SnapshotLost: the warden is gone, and all states with it.
+        """
+        return await self._states.call(place, name, *arguments)
+
+    def on_layers(self, data: bytes) -> None:
+        self._states.hear(data)
 
     async def kill(self) -> GuestEnd:
         """Ends it; returns when nothing of it is left.
@@ -114,16 +129,18 @@ class Kept:
 
     def on_spawned(self, pid: int, enforced: Sequence[str], counts: Mapping[str, str]) -> None:
         self.pid, self.enforced, self._counts = pid, tuple(enforced), counts
-        _settle(self.started, None)
+        settle(self.started, None)
 
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
         self._oom = oom
-        _settle(self._end, GuestEnd(code, signal, oom > 0))
+        self.on_layers(b"")
+        settle(self._end, GuestEnd(code, signal, oom > 0))
 
     def on_lost(self) -> None:
         """The keeper died, and by their parent-death signals all its sandboxes with it."""
-        _fail(self.started, SandboxLost("The keeper of the sandboxes ended."))
-        _settle(self._end, GuestEnd(None, 9))
+        fail(self.started, SandboxLost("The keeper of the sandboxes ended."))
+        self.on_layers(b"")
+        settle(self._end, GuestEnd(None, 9))
 
 
 class Keeper:
@@ -212,7 +229,7 @@ class Keeper:
             try:
                 self._socket.sendmsg([data], ancillary)
             except BlockingIOError:
-                await _writable(asyncio.get_running_loop(), self._socket)
+                await writable(asyncio.get_running_loop(), self._socket)
             except OSError as error:
                 if error.errno == errno.ETOOMANYREFS:
                     raise SandboxLost(
@@ -240,7 +257,7 @@ class Keeper:
         if kind == "ready":
             self._modes = fields[0]
             if self._ready is not None:
-                _settle(self._ready, fields[0])
+                settle(self._ready, fields[0])
             return
         kept = self._kept.get(fields[0])
         if kept is None:
@@ -251,7 +268,9 @@ class Keeper:
         elif kind == "failed":
             self._failed += 1
             del self._kept[kept.number]
-            _fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
+            fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
+        elif kind == "layers":
+            kept.on_layers(fields[1])
         elif kind == "ended":
             self._ended += 1
             self._oom += fields[3]
@@ -271,7 +290,7 @@ class Keeper:
         self._kept.clear()
         words = self._last_words()
         if self._ready is not None:
-            _fail(self._ready, SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}."))
+            fail(self._ready, SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}."))
 
     def _last_words(self) -> str:
         try:
@@ -351,34 +370,12 @@ def _started() -> tuple[socket.socket, subprocess.Popen[bytes], int]:
     return ours, child, said
 
 
-def _settle(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    """Whoever waits gets it; it is no error when nobody does, as after a cancellation."""
-    if not future.done():
-        future.set_exception(error)
-        future.exception()
-
-
-async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = loop.create_future()
-    fd = sock.fileno()
-    loop.add_writer(fd, _settle, ready, None)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
-
-
 async def _reap(child: subprocess.Popen[bytes]) -> None:
     """Waits for a process by its pidfd; past the time for a clean end it is killed, which kills its sandboxes."""
     loop = asyncio.get_running_loop()
     gone = loop.create_future()
     pidfd = os.pidfd_open(child.pid)
-    loop.add_reader(pidfd, _settle, gone, None)
+    loop.add_reader(pidfd, settle, gone, None)
     try:
         async with asyncio.timeout(_END_SECONDS):
             await gone

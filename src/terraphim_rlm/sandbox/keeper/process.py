@@ -2,8 +2,9 @@
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
-`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`. Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`,
-`("failed", id, reason)`, `("ended", id, code, signal, oom_kills)`.
+`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "layers", "id", "data", "roots", "size", "uid"}`.
+Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`,
+`("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 
 A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
 bubblewrap instead, while it sets up, would leave its child running; should bubblewrap die all the same, the
@@ -22,6 +23,7 @@ from time import monotonic
 from . import orphans
 from .groups import Group, Groups, count, hierarchies
 from .spawn import spawn
+from .wardens import Wardens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Box:
         self.told = b""
         self.group = group
         self.inner = -1  # pidfd of the sandbox's pid 1
+        self.inner_pid = 0
         self.doomed = False
         self.deadline = 0.0
         self.status: int | None = None  # bubblewrap's wait status, once reaped
@@ -75,6 +78,7 @@ class Keeper:
         self._poller = select.poll()
         for watched in (fd, self._owner, self._wake):
             self._poller.register(watched, select.POLLIN)
+        self._wardens = Wardens(self._poller, self._tell)
 
     def serve(self) -> None:
         """Until the owner closes its end, or is dead."""
@@ -97,6 +101,8 @@ class Keeper:
                 self._owner_gone = True
             elif fd in self._by_info:
                 self._learn(self._by_info[fd])
+            elif self._wardens.hears(fd):
+                continue
             elif event & select.POLLOUT:
                 self._flush()
             elif not self._receive():
@@ -144,6 +150,8 @@ class Keeper:
     def _change(self, box: Box, request: dict[str, Any]) -> None:
         if request["op"] == "kill":
             self._doom(box)
+        elif request["op"] == "layers":
+            self._wardens.ask(box.number, box.inner_pid, box.group.procs(), request)
         else:
             self._groups.limit(box.group, str(box.number), request["limits"])
 
@@ -183,7 +191,7 @@ class Keeper:
         if orphans.parent(inner) not in (box.pid, os.getpid()):  # already another process of that number
             os.close(pidfd)
             return
-        box.inner = pidfd
+        box.inner, box.inner_pid = pidfd, inner
         if box.doomed:
             self._doom(box)
 
@@ -207,6 +215,8 @@ class Keeper:
             if box.doomed and box.status is None and monotonic() > box.deadline:
                 os.kill(box.pid, _signal.SIGKILL)
         over = [box for box in self._boxes.values() if box.status is not None]
+        for box in over:
+            self._wardens.end(box.number)
         if not over or self._kill_strays():
             return
         for box in over:
@@ -228,7 +238,7 @@ class Keeper:
 
     def _kill_strays(self) -> bool:
         """Whether there were children that are no bubblewrap of ours: a dead one's child."""
-        known = {box.pid for box in self._boxes.values() if box.status is None}
+        known = {box.pid for box in self._boxes.values() if box.status is None} | self._wardens.pids()
         strays = [pid for pid in orphans.children() if pid not in known]
         for pid in strays:
             os.kill(pid, _signal.SIGKILL)
@@ -273,6 +283,8 @@ class Keeper:
                     _drain(fd)
                 elif fd in self._by_info:
                     self._learn(self._by_info[fd])
+                else:
+                    self._wardens.hears(fd)
             self._settle()
         self._groups.close()
         self._sweep()

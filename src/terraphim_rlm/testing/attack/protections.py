@@ -176,9 +176,9 @@ def _any_number(_lab: Lab) -> AbstractContextManager[None]:
     """Whatever execution a cell names, it is taken for the one that runs."""
     checked = interpreter.Interpreter._frame
 
-    def frame(self: Any, kind: int, number: int, body: bytes) -> None:
+    def frame(self: Any, body: interpreter.Body, kind: int, number: int, data: bytes) -> None:
         own = self._running.number if self._running and kind in (frames.DONE, frames.FINAL) else number
-        checked(self, kind, own, body)
+        checked(self, body, kind, own, data)
 
     return _attribute(interpreter.Interpreter, "_frame", frame)
 

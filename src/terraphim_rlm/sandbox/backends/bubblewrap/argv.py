@@ -11,8 +11,17 @@ from terraphim_rlm.sandbox.backends.bubblewrap.host import GuestPython
 
 INNER_ID = "65534"
 GUEST_FD, INFO_FD, SECCOMP_FD, FIRST_FILE_FD = 3, 4, 5, 6
-ENV: Mapping[str, str] = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/work"}
-"""Bubblewrap's own and so pid 1's: user code can read it in `/proc/1/environ`."""
+ENV: Mapping[str, str] = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/work",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""Bubblewrap's own and so pid 1's: user code can read it in `/proc/1/environ`.
+
+The tunable asks for large pages for large objects. A fork copies one entry a page, so that it makes a snapshot of
+200 MB three times as fast (measured: a fork and its end 1.5 ms instead of 19); an idle sandbox takes 0.3 MB more.
+"""
 
 ETC: Mapping[str, bytes] = {
     "/etc/passwd": b"root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:65534:65534:sandbox:/work:/bin/sh\n",

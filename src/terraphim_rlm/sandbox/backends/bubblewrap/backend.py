@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from terraphim_rlm.core.errors import (
     BackendUnavailable,
@@ -20,8 +20,9 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
-from terraphim_rlm.sandbox.contract import GuestEnd, SandboxSpec
+from terraphim_rlm.sandbox.contract import ROOTS, GuestEnd, SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.machine import GuestMachine
 from terraphim_rlm.sandbox.memory import sealed
 
@@ -38,8 +39,11 @@ _SAID = 4096  # bytes of what a sandbox that did not start had to say
 class Link:
     """A started guest; see `contract.GuestLink`."""
 
-    def __init__(self, kept: Kept, sock: socket.socket, capabilities: ExecutorCapabilities) -> None:
+    def __init__(
+        self, kept: Kept, sock: socket.socket, capabilities: ExecutorCapabilities, place: Place
+    ) -> None:
         self._kept = kept
+        self._place = place
         self.socket = sock
         self.capabilities = capabilities
 
@@ -58,6 +62,9 @@ class Link:
 
     def oom_kills(self) -> int:
         return self._kept.oom_kills()
+
+    async def layers(self, name: str, *arguments: Any) -> Any:
+        return await self._kept.layers(self._place, name, *arguments)
 
 
 class _Machine(NamedTuple):
@@ -91,9 +98,7 @@ class Bubblewrap:
 
     async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
-        machine = GuestMachine(await self.boot(spec), spec)
-        await machine.start()
-        return machine
+        return await GuestMachine.started(await self.boot(spec), spec)
 
     async def boot(self, spec: SandboxSpec) -> Link:
         """A sandbox whose guest has greeted; the greeting is still in the socket. Raises as `create`."""
@@ -118,7 +123,11 @@ class Bubblewrap:
     async def _start(self, bwrap: str, spec: SandboxSpec, machine: _Machine) -> Link:
         began = time.monotonic()
         guest = machine.guest if spec.guest is None else spec.guest
-        files = {**argv.ETC, **{f"{INSIDE}/{name}": data for name, data in guest.items()}}
+        files = {
+            **argv.ETC,
+            **host.huge_pages(),
+            **{f"{INSIDE}/{name}": data for name, data in guest.items()},
+        }
         script = "start.pyc" if "start.pyc" in guest else "start.py"
         root, hidden = host.root_folders(), host.hidden_files()
         plan = argv.Plan(
@@ -137,15 +146,14 @@ class Bubblewrap:
             raise
         finally:
             os.close(said)
-        return Link(
-            kept, ours, self._measured or self._expected(plan, kept.enforced, time.monotonic() - began)
-        )
+        capabilities = self._measured or self._expected(plan, kept.enforced, time.monotonic() - began)
+        return Link(kept, ours, capabilities, Place(ROOTS, spec.resources.disk_mb << 20, machine.uid))
 
     def _expected(self, plan: argv.Plan, enforced: Iterable[str], seconds: float) -> ExecutorCapabilities:
         return ExecutorCapabilities(
             backend=NAME,
             isolation_level="namespaces",
-            supports_snapshots={"python": "none", "bash": "none"},
+            supports_snapshots={"python": "files+interpreter", "bash": "files"},
             supports_network=False,
             languages=("python", "bash"),
             limits=expected_limits(set(enforced)),

@@ -197,6 +197,19 @@ def hidden_files() -> list[str]:
 
 
 @cache
+def huge_pages() -> dict[str, bytes]:
+    """What the C library reads of this kernel's large pages before it asks for any; copies, `/sys` is not bound."""
+    folder = Path("/sys/kernel/mm/transparent_hugepage")
+    found: dict[str, bytes] = {}
+    for name in ("enabled", "hpage_pmd_size"):
+        try:
+            found[str(folder / name)] = (folder / name).read_bytes()[:100]
+        except OSError:
+            return {}
+    return found
+
+
+@cache
 def root_folders() -> list[tuple[str, str | None]]:
     """`/bin`, `/lib` and so on as this machine has them: (name, link target), None for a real folder."""
     found: list[tuple[str, str | None]] = []

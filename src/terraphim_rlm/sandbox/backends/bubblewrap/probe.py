@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terraphim_rlm.core import process
-from terraphim_rlm.core.errors import BackendUnavailable
+from terraphim_rlm.core.errors import BackendUnavailable, SnapshotLost
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
 
@@ -35,6 +35,7 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
     began = time.monotonic()
     ordinary = await backend.boot(SandboxSpec())
     seconds = time.monotonic() - began
+    keeps_files = await _keeps_files(ordinary)
     await ordinary.destroy()
     script = Path(__file__).with_name("trip.py").read_bytes()
     link = await backend.boot(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
@@ -46,7 +47,21 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
     finally:
         await link.destroy()
     versions = {**ordinary.capabilities.versions, "bwrap": _version(backend.bwrap or "bwrap")}
-    return replace(ordinary.capabilities, limits=limits, cold_start_estimate=seconds, versions=versions)
+    measured = replace(ordinary.capabilities, limits=limits, cold_start_estimate=seconds, versions=versions)
+    return (
+        measured
+        if keeps_files
+        else replace(measured, supports_snapshots=dict.fromkeys(measured.languages, "none"))
+    )
+
+
+async def _keeps_files(link: Link) -> bool:
+    """Whether this kernel lets states of its files be taken."""
+    try:
+        await link.layers("freeze", 0)
+    except (OSError, SnapshotLost):
+        return False
+    return True
 
 
 def _version(bwrap: str) -> str:

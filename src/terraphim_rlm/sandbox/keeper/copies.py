@@ -1,0 +1,230 @@
+"""Trees of files, compared and copied by descriptors: no link that code in a sandbox planted is ever followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_PATHS = 10_000
+"""Of each kind in a difference; a sandbox decides how many files there are, and someone has to read the list."""
+_BLOCK = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def difference(old: int, new: int) -> tuple[list[str], list[str], list[str]]:
+    """Paths that the folder `new` has and `old` lacks, that differ, that only `old` has; folders differ by mode only."""
+    added: list[str] = []
+    changed: list[str] = []
+    removed: list[str] = []
+    for path, before, after in _pairs(old, new, ""):
+        if before is None:
+            added.append(path)
+        elif after is None:
+            removed.append(path)
+        elif _differs(before, after) or (_may_differ(before, after) and not _equal(old, new, path)):
+            changed.append(path)
+        if max(len(added), len(changed), len(removed)) >= MOST_PATHS:
+            break
+    return added, changed, removed
+
+
+def _pairs(
+    old: int | None, new: int | None, prefix: str
+) -> Iterator[tuple[str, os.stat_result | None, os.stat_result | None]]:
+    """Every path below two open folders, sorted, with what each has there."""
+    names = sorted({*_names(old), *_names(new)})
+    for name in names:
+        before, after = _stat(old, name), _stat(new, name)
+        if before is None and after is None:
+            continue
+        yield prefix + name, before, after
+        deeper = [_open_folder(fd, name, seen) for fd, seen in ((old, before), (new, after))]
+        try:
+            if deeper != [None, None]:
+                yield from _pairs(deeper[0], deeper[1], f"{prefix}{name}/")
+        finally:
+            for fd in deeper:
+                if fd is not None:
+                    os.close(fd)
+
+
+def _names(fd: int | None) -> list[str]:
+    return [] if fd is None else os.listdir(fd)
+
+
+def _stat(fd: int | None, name: str) -> os.stat_result | None:
+    if fd is None:
+        return None
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _open_folder(fd: int | None, name: str, seen: os.stat_result | None) -> int | None:
+    if fd is None or seen is None or not stat.S_ISDIR(seen.st_mode):
+        return None
+    return os.open(name, _FOLDER, dir_fd=fd)
+
+
+def _differs(before: os.stat_result, after: os.stat_result) -> bool:
+    if before.st_mode != after.st_mode:
+        return True
+    return not stat.S_ISDIR(before.st_mode) and before.st_size != after.st_size
+
+
+def _may_differ(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether only their content can tell. A time of change alone proves nothing, since code can set it."""
+    if stat.S_ISDIR(before.st_mode):
+        return False
+    return (before.st_mtime_ns, before.st_ino, before.st_dev, before.st_ctime_ns) != (
+        after.st_mtime_ns,
+        after.st_ino,
+        after.st_dev,
+        after.st_ctime_ns,
+    )
+
+
+def _equal(old: int, new: int, path: str) -> bool:
+    kind = os.stat(path, dir_fd=old, follow_symlinks=False).st_mode
+    if stat.S_ISLNK(kind):
+        return os.readlink(path, dir_fd=old) == os.readlink(path, dir_fd=new)
+    if not stat.S_ISREG(kind):
+        return True
+    first = os.open(path, _READ, dir_fd=old)
+    try:
+        second = os.open(path, _READ, dir_fd=new)
+        try:
+            while block := os.read(first, _BLOCK):
+                if block != os.read(second, len(block)):
+                    return False
+            return True
+        finally:
+            os.close(second)
+    finally:
+        os.close(first)
+
+
+def copy_tree(source: int, target: int) -> None:
+    """Copies all that is in one open folder into another, an empty one: modes, times, links; hard links become files."""
+    for name in os.listdir(source):
+        copy_entry(source, target, name)
+
+
+def copy_entry(source: int, target: int, name: str, under: str = "") -> None:
+    """Copies one file, link or folder from an open folder to another, where there is none called `under or name`."""
+    under = under or name
+    seen = os.stat(name, dir_fd=source, follow_symlinks=False)
+    kind = stat.S_IFMT(seen.st_mode)
+    if kind == stat.S_IFLNK:
+        os.symlink(os.readlink(name, dir_fd=source), under, dir_fd=target)
+    elif kind == stat.S_IFDIR:
+        os.mkdir(under, 0o700, dir_fd=target)
+        below, into = os.open(name, _FOLDER, dir_fd=source), os.open(under, _FOLDER, dir_fd=target)
+        try:
+            copy_tree(below, into)
+            os.fchmod(into, stat.S_IMODE(seen.st_mode))
+        finally:
+            os.close(below)
+            os.close(into)
+    elif kind == stat.S_IFREG:
+        _copy_file(os.open(name, _READ, dir_fd=source), target, under, stat.S_IMODE(seen.st_mode))
+    else:
+        if kind != stat.S_IFIFO:
+            return  # a socket means nothing without the process that listens on it
+        os.mkfifo(under, stat.S_IMODE(seen.st_mode), dir_fd=target)
+    os.utime(under, ns=(seen.st_atime_ns, seen.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+
+
+def _copy_file(reader: int, target: int, name: str, mode: int) -> None:
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writer = os.open(name, flags, 0o600, dir_fd=target)
+        try:
+            offset = 0
+            while sent := os.sendfile(writer, reader, offset, _BLOCK << 6):
+                offset += sent
+            os.fchmod(writer, mode)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def remove(folder: int, name: str) -> None:
+    """Removes a file, link or folder with all in it; what is not there is gone already."""
+    try:
+        os.unlink(name, dir_fd=folder)
+        return
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        pass
+    below = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        for inner in os.listdir(below):
+            remove(below, inner)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=folder)
+
+
+def put(source: int, target: int, path: str) -> bool:
+    """Makes `path` in `target` what it is in `source`, parents included; False when it is in neither.
+
+    Raises:
+        OSError: a part of the path is a link, or a file where a folder has to be.
+    """
+    *parents, name = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in (*parents, name):
+        raise OSError(22, "a path may not go up")
+    from_fd, into_fd = _descend(source, parents, None), None
+    found = from_fd is not None and _stat(from_fd, name) is not None
+    try:
+        into_fd = _descend(target, parents, source if found else None)
+        if into_fd is None or (not found and _stat(into_fd, name) is None):
+            return False
+        _replace(from_fd if found else None, into_fd, name)
+        return True
+    finally:
+        for fd in (from_fd, into_fd):
+            if fd is not None:
+                os.close(fd)
+
+
+def _replace(source: int | None, target: int, name: str) -> None:
+    """Copied beside it first: when that fails, what was there is still there."""
+    draft = f".trlm-{os.urandom(8).hex()}"
+    try:
+        if source is not None:
+            copy_entry(source, target, name, draft)
+        remove(target, name)
+        if source is not None:
+            os.rename(draft, name, src_dir_fd=target, dst_dir_fd=target)
+    except BaseException:
+        remove(target, draft)
+        raise
+
+
+def _descend(top: int, parents: list[str], model: int | None) -> int | None:
+    """The folder at the end of a path; made like those below `model` where it is missing, else None."""
+    here = os.dup(top)
+    for index, name in enumerate(parents):
+        try:
+            try:
+                deeper = os.open(name, _FOLDER, dir_fd=here)
+            except FileNotFoundError:
+                if model is None:
+                    return None
+                mode = os.stat("/".join(parents[: index + 1]), dir_fd=model).st_mode
+                os.mkdir(name, stat.S_IMODE(mode), dir_fd=here)
+                deeper = os.open(name, _FOLDER, dir_fd=here)
+        finally:
+            os.close(here)
+        here = deeper
+    return here

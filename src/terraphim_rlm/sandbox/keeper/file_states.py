@@ -1,0 +1,63 @@
+"""The owner's side of a warden: calls of `keeper.layers.Layers`, one at a time, answers put together again."""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from terraphim_rlm.core.errors import SnapshotLost
+from terraphim_rlm.sandbox.keeper.waiting import fail, settle
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the states of a sandbox's files are kept."""
+
+    roots: Sequence[str]
+    """Folders of the sandbox whose files belong to a state."""
+    size: int
+    """Bytes that all changes since the first state may take."""
+    uid: int | None
+    """Whose the sandbox is; None = ours."""
+
+
+class FileStates:
+    """Calls of one sandbox's warden, one at a time."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], number: int) -> None:
+        self._send = send
+        self._number = number
+        self._lock = asyncio.Lock()
+        self._asked = 0
+        self._answer: asyncio.Future[tuple[Any, ...]] | None = None
+        self._pieces = bytearray()
+
+    async def call(self, place: Place, name: str, *arguments: Any) -> Any:
+        """See `Kept.layers`. Not cut short when its caller is: the answer of one call is never another's."""
+        return await asyncio.shield(asyncio.ensure_future(self._call(place, name, *arguments)))
+
+    async def _call(self, place: Place, name: str, *arguments: Any) -> Any:
+        async with self._lock:
+            self._asked += 1
+            self._answer = asyncio.get_running_loop().create_future()
+            data = marshal.dumps((self._asked, name, arguments))
+            where = {"roots": list(place.roots), "size": place.size, "uid": place.uid}
+            await self._send({"op": "layers", "id": self._number, "data": data, **where})
+            _number, ok, *rest = await self._answer
+        if not ok:
+            raise OSError(*rest)
+        return rest[0]
+
+    def hear(self, data: bytes) -> None:
+        """A piece of an answer; empty when the warden is gone."""
+        self._pieces += data[1:]
+        if data[:1] == b"\1" or self._answer is None:
+            return
+        pieces, self._pieces = self._pieces, bytearray()
+        if data:
+            settle(self._answer, marshal.loads(pieces))  # noqa: S302 - from the warden, a process of ours
+        else:
+            fail(self._answer, SnapshotLost("What kept the states of the sandbox's files has ended."))

@@ -1,0 +1,90 @@
+"""The system calls with which a warden enters a sandbox's namespaces and changes what is mounted there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 1, 2, 4, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
+MNT_DETACH = 2
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+_PDEATHSIG = 1
+_NS_GET_USERNS = 0xB701
+_OPEN_TREE, _MOVE_MOUNT = 428, 429  # the same numbers on every architecture
+_CLONE_TREE, _CLOEXEC = 1, 0o2000000
+_AT_FDCWD, _EMPTY_PATH = -100, 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def die_with_parent() -> None:
+    """The kernel kills this process when its parent dies. A change of user undoes it, so it comes after that."""
+    _check(_libc.prctl(_PDEATHSIG, 9, 0, 0, 0), "prctl")
+
+
+def enter(pid: int) -> int:
+    """Becomes the owner of the sandbox whose pid 1 is `pid`: its user and its mount namespace.
+
+    The mount namespace belongs to the outer of the two user namespaces that bubblewrap makes; there this process, of
+    the user who made them, has every capability.
+
+    Returns:
+        A descriptor of the sandbox's mount namespace.
+    """
+    import fcntl
+
+    space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    user = fcntl.ioctl(space, _NS_GET_USERNS)
+    join(user, CLONE_NEWUSER)
+    os.close(user)
+    join(space, CLONE_NEWNS)
+    return space
+
+
+def join(fd: int, kind: int) -> None:
+    _check(_libc.setns(fd, kind), "setns")
+
+
+def own_mounts() -> None:
+    """A mount namespace of our own, a copy of the one we are in, that sends nothing back to it."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        options.encode(),
+    )
+    _check(result, f"mount {kind or ''} on {target}")
+
+
+def unmount(target: str) -> None:
+    """Takes away what is mounted there; who still uses it keeps it until then."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def cloned(path: str) -> int:
+    """A descriptor of a mount like the one at `path`, mounted nowhere yet."""
+    return _check(
+        _libc.syscall(_OPEN_TREE, _AT_FDCWD, path.encode(), _CLONE_TREE | _CLOEXEC), f"open_tree {path}"
+    )
+
+
+def attach(fd: int, target: str) -> None:
+    """Mounts what `cloned` gave."""
+    _check(
+        _libc.syscall(_MOVE_MOUNT, fd, b"", _AT_FDCWD, target.encode(), _EMPTY_PATH),
+        f"move_mount to {target}",
+    )

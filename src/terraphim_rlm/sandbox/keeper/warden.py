@@ -1,0 +1,115 @@
+"""A sandbox's warden: a child of the keeper that lives in the sandbox's mount namespace and keeps its file states.
+
+It is made with the first snapshot and ends with the sandbox, with its keeper, or when it is killed; then the states
+are lost, and the sandbox goes on. It is in none of the sandbox's process namespaces: nobody in there can see it.
+Requests are `marshal` datagrams `(number, name, arguments)`. An answer is `marshal` of `(number, True, result)` or
+`(number, False, errno, what)`, cut into datagrams that begin with 1, the last with 0. The keeper hands both through and
+reads neither.
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Sequence
+    from typing import Any
+else:
+    import _signal
+
+MESSAGE = 1 << 17
+_PIECE = 1 << 15
+_CALLS = frozenset({"freeze", "branch", "show", "drop_view", "drop", "diff", "copy"})
+
+
+def start(
+    inner: int, uid: int | None, procs: Sequence[str], roots: Sequence[str], size: int
+) -> tuple[int, int]:
+    """Forks the warden of the sandbox whose pid 1 is `inner`: its pid, and our end of its socket."""
+    ours, its = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        its.close()
+        raise
+    if pid == 0:
+        _become(its, inner, uid, procs, roots, size)
+    its.close()
+    ours.setblocking(False)
+    return pid, ours.detach()
+
+
+def _become(
+    own: Any, inner: int, uid: int | None, procs: Sequence[str], roots: Sequence[str], size: int
+) -> None:
+    """In the child; never returns."""
+    status = 1
+    try:
+        _signal.set_wakeup_fd(-1)
+        for number in (_signal.SIGCHLD, _signal.SIGTERM):
+            _signal.signal(number, _signal.SIG_DFL)
+        fd = os.dup2(own.fileno(), 3, inheritable=False) if own.fileno() != 3 else 3
+        os.closerange(4, 1 << 16)
+        for path in procs:  # what it copies counts as the sandbox's
+            with open(path, "wb", buffering=0) as file:
+                file.write(b"0")
+        _serve(_socket.socket(fileno=fd), inner, uid, roots, size)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _serve(line: Any, inner: int, uid: int | None, roots: Sequence[str], size: int) -> None:
+    try:
+        layers = _entered(inner, uid, roots, size)
+    except OSError as error:
+        _answer_all(line, error)
+        return
+    while data := line.recv(MESSAGE):
+        number, name, arguments = marshal.loads(data)  # noqa: S302 - from the owner
+        try:
+            result = getattr(layers, name)(*arguments) if name in _CALLS else None
+        except OSError as error:
+            _answer(line, number, False, *_told(error))
+        else:
+            _answer(line, number, True, result)
+
+
+def _entered(inner: int, uid: int | None, roots: Sequence[str], size: int) -> Any:
+    from . import mounts
+    from .layers import open_layers
+
+    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    parent = os.getppid()
+    space = mounts.enter(inner)
+    mounts.die_with_parent()
+    if os.getppid() != parent:
+        raise OSError(3, "the keeper is gone")
+    os.umask(0)
+    return open_layers(space, roots, size, processes)
+
+
+def _answer_all(line: Any, error: OSError) -> None:
+    """It could not begin: whoever asks is told why, for as long as anybody asks."""
+    while data := line.recv(MESSAGE):
+        _answer(line, marshal.loads(data)[0], False, *_told(error))  # noqa: S302 - from the owner
+
+
+def _told(error: OSError) -> tuple[int, str]:
+    return error.errno or 5, f"{error.strerror}: {error.filename or ''}"
+
+
+def _answer(line: Any, *parts: Any) -> None:
+    data = marshal.dumps(parts)
+    for start in range(0, len(data), _PIECE):
+        last = start + _PIECE >= len(data)
+        line.send((b"\0" if last else b"\1") + data[start : start + _PIECE])
