@@ -6,14 +6,19 @@ from terraphim_rlm.testing.attack.model import Row, Step
 
 _READ_HOST = """
 paths = ["@CANARY@", "/etc/shadow", "/etc/machine-id", "/etc/hostname", "/root/.ssh/id_rsa", "/root/.bashrc",
-         "/home", "/var/lib", "/run", "/sys", "/boot", "/proc/self/root@CANARY@", "/work/../..@CANARY@",
+         "/home", "/var/lib", "/run", "/boot", "/proc/self/root@CANARY@", "/work/../..@CANARY@",
          "/proc/self/cwd/../@CANARY@", "/tmp/../proc/self/root/@CANARY@"]
 for path in paths:
     if data := read(path): harm("read", path, data.decode(errors="replace"))
     try:
         if names := os.listdir(path): harm("listed", path, names)
     except OSError: pass
-tried(len(paths))
+# Two copies that the C library reads of how large pages are; anything else there is the host's.
+copies = {f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "hpage_pmd_size")}
+for folder, _names, files in os.walk("/sys"):
+    if strange := {f"{folder}/{file}" for file in files} - copies: harm("found", sorted(strange)[:5])
+if os.path.ismount("/sys"): harm("mounted", "/sys")
+tried(len(paths) + 1)
 """
 
 _TELLTALES = """
