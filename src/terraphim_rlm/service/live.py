@@ -13,6 +13,7 @@ from terraphim_rlm.core.sessions import MOST_EXTENSIONS
 from terraphim_rlm.core.values import to_json
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.service.executions import Executions
+from terraphim_rlm.service.live_snapshots import LiveSnapshots
 from terraphim_rlm.store.journal import Journal
 
 
@@ -49,6 +50,7 @@ class Live:
         """On the clock that does not jump; the journal's `expires` is for people."""
         self.log = EventLog(self.id, [journal.sink], clock)
         self.executions = Executions(box, journal, self.log)
+        self.snapshots = LiveSnapshots(box, journal, self.log)
         self.ended = asyncio.Event()
         """Set when its sandbox is gone and that is written down."""
         self.tell(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -81,6 +81,8 @@ class Sessions:
         self._choose = choose
         self._most = _room() if most is None else most
         self._live: dict[str, Live] = {}
+        self._leaving: dict[str, Live] = {}
+        """Those whose sandbox is being ended."""
         self._names: set[str] = set()
         """Of the living, and of those that are being made."""
         self._starting = 0
@@ -142,11 +144,34 @@ class Sessions:
         Raises:
             SessionError: it does not live.
         """
+        async with self.using(session) as live:
+            return await live.executions.execute(execution, on_output=on_output, on_start=on_start)
+
+    @asynccontextmanager
+    async def using(self, session: str) -> AsyncIterator[Live]:
+        """A living session, for its files and snapshots.
+
+        Raises:
+            SessionError: it does not live, or its sandbox ended meanwhile.
+        """
         live = await self.living(session)
         try:
-            return await live.executions.execute(execution, on_output=on_output, on_start=on_start)
+            yield live
         finally:
             await self._look_after(live)
+
+    async def branch(self, session: str, count: int = 1, snapshot: str | None = None) -> list[Session]:
+        """Further sessions that begin as `snapshot` of this one, or (None) as it is now. See `Sandbox.branch`.
+
+        Raises:
+            SessionError: it does not live, or there are too many.
+            SnapshotError: as `Sandbox.branch`.
+        """
+        async with self.using(session) as live:
+            with self._place(max(1, count), None):
+                boxes = await live.box.branch(count, snapshot)
+                made = replace(live.made, name=None, origin=live.id, snapshot=snapshot)
+                return await self._admit(boxes, made)
 
     def stop(self, execution: str) -> None:
         """Stops an execution in flight; whoever waits for it gets its result.
@@ -177,6 +202,9 @@ class Sessions:
         if live is None:
             found = await self.show(session)
             live = self._live.get(found.id)
+            if found.id in self._leaving:
+                await self._leaving[found.id].ended.wait()
+                found = await self.show(found.id)
             if live is None:
                 raise gone(found) if found.status != "live" else _elsewhere(found)
         if live.is_due:
@@ -189,7 +217,7 @@ class Sessions:
 
     async def expire_due(self) -> None:
         """Ends those whose time is over. Called by a timer; for tests, too."""
-        due = [live for live in self._live.values() if live.is_due]
+        due = [live for live in (*self._live.values(), *self._leaving.values()) if live.is_due]
         await asyncio.gather(*(self._end(live, "session.expired") for live in due))
 
     async def _admit(self, boxes: list[Sandbox], made: Made) -> list[Session]:
@@ -213,14 +241,19 @@ class Sessions:
             await live.ended.wait()
             return
         self._ended += 1
+        self._leaving[live.id] = live
         self._wind()
         task = asyncio.ensure_future(live.close(kind, **data))
         self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
-        try:
-            await asyncio.shield(task)
-        finally:
-            self._names.discard(live.made.name or "")
+        task.add_done_callback(lambda done: self._left(live, done))
+        await asyncio.shield(task)
+
+    def _left(self, live: Live, done: asyncio.Task[None]) -> None:
+        self._endings.discard(done)
+        del self._leaving[live.id]
+        self._names.discard(live.made.name or "")
+        if not done.cancelled():
+            done.exception()  # seen: that the journal failed, its next caller is told
 
     async def _look_after(self, live: Live) -> None:
         """Notices that a sandbox ended by itself."""
