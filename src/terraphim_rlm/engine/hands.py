@@ -13,6 +13,7 @@ from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
+from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.engine.observe import observation
 from terraphim_rlm.engine.replies import (
@@ -117,11 +118,23 @@ class Hands:
                 result = await self._cell(turn, command, done)
                 if result.status != "ok" and done.finish is None:
                     break
+            elif isinstance(command, (Snapshot, Rollback)):
+                if not await self._state(command, done):
+                    break
             else:
                 await self._code(turn, _as_code(command), done)
             if done.finish is not None:
                 break
         return done
+
+    async def _state(self, command: Snapshot | Rollback, done: Done) -> bool:
+        """Keeps or brings back the sandbox's state; False when that could not be done."""
+        self._account.check_time()
+        ok, told = await keep_or_go_back(command, self._sandbox, self._tell)
+        done.observations.append(told)
+        done.sources.append(f"{command.kind} {command.name}")
+        done.outputs.append(told)
+        return ok
 
     async def run_cell(self, code: str) -> ExecutionResult:
         """Runs one cell that the host wrote."""
@@ -285,10 +298,8 @@ def _as_code(command: Command) -> str:
     """Commands that are said in one word, as the cell that does them."""
     if isinstance(command, Query):
         return f"print(llm_query({command.prompt!r}))"
-    if isinstance(command, QueryBatched):
-        return f"for _answer in llm_query_batched({list(command.prompts)!r}): print(_answer)"
-    assert isinstance(command, (Snapshot, Rollback))
-    return f"raise RuntimeError('this sandbox keeps no snapshots; {command.name} was not made')"
+    assert isinstance(command, QueryBatched)
+    return f"for _answer in llm_query_batched({list(command.prompts)!r}): print(_answer)"
 
 
 def _event(result: ExecutionResult) -> dict[str, Any]:

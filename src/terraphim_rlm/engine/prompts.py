@@ -29,6 +29,8 @@ many at once, in order. Give each a self-contained prompt that holds its piece o
 - `quote("words as they stand in the input")` or `cite(start, end, path=..)` to record the evidence for your answer.
 - `sh("command")` runs a shell command and returns its output.
 
+A line SNAPSHOT(name) outside a block keeps all variables and files under a name, and ROLLBACK(name) brings them back.
+
 Work in this order: look at a little of the input, plan, search or split it, let sub-models read what needs reading, \
 check, answer. Keep long values in variables and print only what you need to see; long output is cut in the middle.
 
