@@ -96,7 +96,7 @@ class Sandbox:
         machine = self.machine
         async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
             end = await machine.execute(asked)
-        return self.result(end, asked.language)
+        return self._result(machine, end, asked.language)  # the sandbox may have been closed meanwhile
 
     async def snapshot(self, name: str | None = None, *, partial: bool = False) -> Snapshot:
         """Keeps files and interpreters as they are now, in one act; waits until nothing runs.
@@ -217,7 +217,10 @@ class Sandbox:
 
     def result(self, end: CellEnd, spoken: str = "python") -> ExecutionResult:
         """An execution's end as a result of this sandbox."""
-        origin = results.Origin(self._backend.name, self.capabilities.limits)
+        return self._result(self.machine, end, spoken)
+
+    def _result(self, machine: Machine, end: CellEnd, spoken: str) -> ExecutionResult:
+        origin = results.Origin(self._backend.name, machine.capabilities.limits)
         return results.of_end(end, origin, spoken)
 
     async def close(self) -> None:

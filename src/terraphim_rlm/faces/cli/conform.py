@@ -9,13 +9,17 @@ import typer
 from terraphim_rlm.core.errors import Cancelled
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
-from terraphim_rlm.faces.cli.out import Voice, as_json, speaking, write_out
+from terraphim_rlm.faces.cli.out import Voice, speaking, write_out
+from terraphim_rlm.faces.cli.out import as_json as as_text
 from terraphim_rlm.faces.cli.words import one_line, plural, seconds
 
 if TYPE_CHECKING:
     from terraphim_rlm.testing.conformance import Outcome
+    from terraphim_rlm.testing.conformance.faults import Caught
 
 NOT_CONFORMING = 1
+SHOWN = 3
+"""Failing cases that are looked for, a fault."""
 
 
 def conform(
@@ -23,6 +27,9 @@ def conform(
     target: Annotated[
         str, typer.Option(metavar="NAME", help="A backend, or MODULE:ATTRIBUTE of your own Target.")
     ] = "bubblewrap",
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Test the suite itself: each planted fault must fail a case.")
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -31,9 +38,13 @@ def conform(
     A case is skipped only where the target's own capabilities say that it lacks something.
     """
     with speaking("conform", mode(as_json), debug) as voice:
-        found = Work(lambda: _suite(kind, target, voice), _stopped).run()
-        _told(voice, found)
-        if found["failed"]:
+        work = _faults if faults else _suite
+        found = Work(lambda: work(kind, target, voice), _stopped).run()
+        if voice.quiet:
+            write_out(as_text(found, indent=2) + "\n")
+        else:
+            voice.say(_sum_of_faults(found) if faults else _sum(found))
+        if found["missed" if faults else "failed"]:
             raise typer.Exit(NOT_CONFORMING)
 
 
@@ -57,15 +68,33 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.verdict:<8} {took:>8}  {case.group}: {case.name}{why}"
 
 
-def _told(voice: Voice, found: dict[str, Any]) -> None:
-    if voice.quiet:
-        write_out(as_json(found, indent=2) + "\n")
-        return
+def _sum(found: dict[str, Any]) -> str:
     failed = "; ".join(found["failed"]) or "none"
     skipped = f", {len(found['skipped'])} skipped" if found["skipped"] else ""
-    voice.say(
-        f"{found['target']}: {found['passed']} of {plural(found['of'], 'case')} passed{skipped}, failed: {failed}"
-    )
+    return f"{found['target']}: {found['passed']} of {plural(found['of'], 'case')} passed{skipped}, failed: {failed}"
+
+
+async def _faults(kind: str, name: str, voice: Voice) -> dict[str, Any]:
+    from terraphim_rlm.testing.conformance import cases
+    from terraphim_rlm.testing.conformance.faults import catch_all, table
+    from terraphim_rlm.testing.conformance.targets import opened
+
+    def emit(caught: Caught) -> None:
+        if not voice.quiet:
+            failing = "; ".join(caught.failing) or (
+                "not provable here" if caught.skipped else "NO CASE FAILS"
+            )
+            voice.say(f"{one_line(caught.fault.name, 56):<56}  {failing}")
+
+    suite = cases(kind)
+    async with opened(name) as target:
+        return table(target.name, await catch_all(target, suite, SHOWN, emit))
+
+
+def _sum_of_faults(found: dict[str, Any]) -> str:
+    missed = "; ".join(found["missed"]) or "none"
+    unproven = f", {len(found['unproven'])} not provable here" if found["unproven"] else ""
+    return f"{found['target']}: {len(found['caught'])} of {plural(found['of'], 'fault')} caught{unproven}, missed: {missed}"
 
 
 def _stopped() -> Cancelled:

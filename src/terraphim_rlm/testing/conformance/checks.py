@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from terraphim_rlm.core.values import CellError, ExecutionResult
 from terraphim_rlm.testing.conformance.model import Box
 
 _SHOWN = 160
+_begun: ContextVar[list[asyncio.Future[Any]] | None] = ContextVar("begun", default=None)
 _GONE_SECONDS = 3.0
+_SPEAK_SECONDS = 8.0
+Hear = Callable[[str, str], None]
 
 
 def holds(condition: object, what: str) -> None:
@@ -53,6 +57,39 @@ async def refused(work: Awaitable[Any], *kinds: type[BaseException]) -> BaseExce
             f"{type(error).__name__} is raised, not {_names(kinds)}: {_shown(error)}"
         ) from error
     raise AssertionError(f"{_shown(came)} comes back; {_names(kinds)} should have been raised")
+
+
+def begun(work: Awaitable[Any]) -> asyncio.Future[Any]:
+    """Lets a call run beside the case; `Tidy` ends it with the case."""
+    task = asyncio.ensure_future(work)
+    kept = _begun.get()
+    if kept is not None:
+        kept.append(task)
+    return task
+
+
+async def speaking(start: Callable[[Hear], Awaitable[Any]]) -> asyncio.Future[Any]:
+    """Begins an execution and waits until it has said something; fails when it has not in time, or ends before."""
+    first = asyncio.Event()
+    running, heard = begun(start(lambda *_: first.set())), begun(first.wait())
+    await asyncio.wait({running, heard}, timeout=_SPEAK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if not first.is_set():
+        end = running.result() if running.done() else None
+        raise AssertionError(f"nothing was heard while it ran; its end: {_shown(end)}")
+    return running
+
+
+class Tidy:
+    """While a case runs: at its end nothing runs on that it began."""
+
+    async def __aenter__(self) -> None:
+        self._tasks: list[asyncio.Future[Any]] = []
+        _begun.set(self._tasks)
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def within(seconds: float, work: Awaitable[Any], what: str) -> Any:

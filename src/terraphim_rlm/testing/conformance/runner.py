@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from terraphim_rlm.core.values import ExecutorCapabilities
+from terraphim_rlm.testing.conformance.checks import Tidy
 from terraphim_rlm.testing.conformance.model import Box, Case, Outcome, Target, lacking
 
 _OPEN_SECONDS = 60.0
@@ -87,12 +88,14 @@ class Conformance:
 
     async def _work(self, case: Case) -> None:
         if case.gets == "opener":
-            await case.run(self.target.open)
+            async with Tidy():
+                await case.run(self.target.open)
         elif case.gets == "fresh":
-            async with self.target.open(resources=case.resources) as box:
+            async with self.target.open(resources=case.resources) as box, Tidy():
                 await case.run(box)
         else:
-            await case.run(await self._shared())
+            async with Tidy():
+                await case.run(await self._shared())
 
     async def _shared(self) -> Box:
         if self._held is None:

@@ -6,6 +6,7 @@ from terraphim_rlm.testing.conformance.model import Case
 from terraphim_rlm.testing.conformance.sandbox.concurrency import CONCURRENCY
 from terraphim_rlm.testing.conformance.sandbox.hostile import HOSTILE
 from terraphim_rlm.testing.conformance.sandbox.isolation import ISOLATION
+from terraphim_rlm.testing.conformance.sandbox.languages import LANGUAGES
 from terraphim_rlm.testing.conformance.sandbox.lifecycle import CAPABILITIES, LIFECYCLE
 from terraphim_rlm.testing.conformance.sandbox.limits import LIMITS
 from terraphim_rlm.testing.conformance.sandbox.output import CALLBACK, OUTPUT
@@ -16,6 +17,6 @@ from terraphim_rlm.testing.conformance.sandbox.timeouts import TIMEOUTS
 
 GROUPS = (
     STATUS, OUTPUT, CALLBACK, TIMEOUTS, STATE, BASH, SHELL, STDIN, CONCURRENCY, LIMITS, ISOLATION, HOSTILE,
-    LIFECYCLE, CAPABILITIES,
+    LIFECYCLE, CAPABILITIES, LANGUAGES,
 )  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for group in GROUPS for case in group.cases)

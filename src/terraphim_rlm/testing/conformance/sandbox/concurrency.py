@@ -6,20 +6,27 @@ import asyncio
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxBusy
 from terraphim_rlm.core.values import ExecutionResult
-from terraphim_rlm.testing.conformance.checks import appears, ends, holds, like, marker, refused, same, within
+from terraphim_rlm.testing.conformance.checks import (
+    appears,
+    begun,
+    ends,
+    holds,
+    like,
+    marker,
+    refused,
+    same,
+    speaking,
+    within,
+)
 from terraphim_rlm.testing.conformance.model import Box, Group, Opener, Work
 
 CONCURRENCY = Group("concurrency")
 _UNTIL = "import os, time\nprint('go', flush=True)\nwhile not os.path.exists('/tmp/{name}'): time.sleep(0.01)"
 
 
-async def _started(box: Box, code: str, language: str = "python") -> asyncio.Task[ExecutionResult]:
+async def _started(box: Box, code: str, language: str = "python") -> asyncio.Future[ExecutionResult]:
     """An execution that has said something."""
-    first = asyncio.Event()
-    work = box.run(code, language, on_output=lambda *_: first.set())
-    running: asyncio.Task[ExecutionResult] = asyncio.ensure_future(work)
-    await within(10, first.wait(), "the first output")
-    return running
+    return await speaking(lambda hear: box.run(code, language, on_output=hear))
 
 
 @CONCURRENCY.shared()
@@ -76,7 +83,7 @@ async def who_will_not_wait_is_refused_and_has_not_run(box: Box) -> None:
 
 @CONCURRENCY.shared()
 async def who_waits_a_while_gets_his_turn(box: Box) -> None:
-    first = asyncio.ensure_future(box.run("import time; time.sleep(0.3)"))
+    first = begun(box.run("import time; time.sleep(0.3)"))
     await asyncio.sleep(0)
     like(await box.run("print('turn')", wait=10), stdout="turn\n")
     like(await first, status="ok")
@@ -89,7 +96,7 @@ async def a_caller_that_leaves_the_queue_has_not_run(box: Box) -> None:
     await box.run("ran = []")
     await box.sh("rm -f /tmp/leave")
     running = await _started(box, _UNTIL.format(name="leave"))
-    waiting = [asyncio.ensure_future(box.run(f"ran.append({n})")) for n in range(3)]
+    waiting = [begun(box.run(f"ran.append({n})")) for n in range(3)]
     await asyncio.sleep(0.05)
     waiting[1].cancel()
     await asyncio.gather(waiting[1], return_exceptions=True)
@@ -111,7 +118,7 @@ async def a_cancelled_execution_stops_and_leaves_a_sandbox_that_works(box: Box) 
 async def a_cancelled_command_does_not_run_on(box: Box) -> None:
     mark = marker()
     await box.sh("rm -f /tmp/cancel-me")
-    running = asyncio.ensure_future(box.sh(f"touch /tmp/cancel-me; sleep {mark}"))
+    running = begun(box.sh(f"touch /tmp/cancel-me; sleep {mark}"))
     await appears(box, "/tmp/cancel-me")
     running.cancel()
     await within(5, refused(running, asyncio.CancelledError), "the cancelled call")
@@ -127,7 +134,7 @@ async def cancelling_at_any_moment_leaves_a_sandbox_that_works(box: Box) -> None
     )
     for work in works:
         for steps in range(8):
-            task = asyncio.ensure_future(work())
+            task = begun(work())
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()

@@ -7,7 +7,7 @@ import json
 
 from terraphim_rlm.core.errors import SandboxLost
 from terraphim_rlm.core.values import to_json
-from terraphim_rlm.testing.conformance.checks import holds, like, refused, same, within
+from terraphim_rlm.testing.conformance.checks import begun, holds, like, refused, same, speaking, within
 from terraphim_rlm.testing.conformance.model import Box, Group, Opener, Work
 
 LIFECYCLE = Group("lifecycle")
@@ -40,12 +40,10 @@ async def closing_twice_and_at_once_is_the_same_as_once(open_box: Opener) -> Non
 @LIFECYCLE.opening()
 async def closing_ends_what_runs_and_tells_its_callers(open_box: Opener) -> None:
     async with open_box() as box:
-        go = asyncio.Event()
         code = "print('go', flush=True)\nwhile True: pass"
-        python = asyncio.ensure_future(box.run(code, timeout=None, on_output=lambda *_: go.set()))
-        await within(10, go.wait(), "the first output")
-        shell = asyncio.ensure_future(box.sh("sleep 60", timeout=None))
-        queued = asyncio.ensure_future(box.run("1", timeout=None))
+        python = await speaking(lambda hear: box.run(code, timeout=None, on_output=hear))
+        shell = begun(box.sh("sleep 60", timeout=None))
+        queued = begun(box.run("1", timeout=None))
         await asyncio.sleep(0.05)
         await within(10, box.close(), "closing")
         ends = await within(10, asyncio.gather(python, shell, queued, return_exceptions=True), "the callers")

@@ -106,6 +106,15 @@ async def a_folder_that_is_not_there_is_an_error_and_none_is_made(box: Box) -> N
 
 
 @STATE.shared()
+async def code_that_fails_is_not_tried_again(box: Box) -> None:
+    await box.run("tries = 0")
+    await box.run("tries += 1\n1 / 0")
+    like(await box.run("tries"), stdout="1\n")
+    like(await box.sh("echo x >> /tmp/tries; exit 3"), exit_code=3)
+    like(await box.sh("wc -l < /tmp/tries; rm /tmp/tries"), stdout="1\n")
+
+
+@STATE.shared()
 async def a_thousand_executions_in_a_row_count_right(box: Box) -> None:
     await box.run("count = 0")
     for _ in range(999):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from terraphim_rlm.core.errors import InvalidArgument
-from terraphim_rlm.testing.conformance.checks import ends, holds, like, marker, raised, refused
+from terraphim_rlm.testing.conformance.checks import begun, ends, holds, like, marker, raised, refused
 from terraphim_rlm.testing.conformance.model import Box, Group, Work
 
 TIMEOUTS = Group("time-outs")
@@ -22,6 +21,20 @@ if os.fork() == 0:
     os._exit(0)
 print("started", flush=True)
 """
+
+
+@TIMEOUTS.shared()
+async def a_time_out_comes_in_time(box: Box) -> None:
+    works: tuple[Work, ...] = (
+        lambda: box.run(_STUBBORN, timeout=0.5),
+        lambda: box.sh("trap '' INT TERM HUP; while :; do sleep 1; done", timeout=0.5),
+        lambda: box.run("trap '' INT TERM HUP; while :; do sleep 1; done", "bash", timeout=0.5),
+    )
+    for work in works:
+        began = time.monotonic()
+        like(await work(), status="timeout")
+        took = time.monotonic() - began
+        holds(0.5 <= took < 5, f"a time-out of 0.5 s came after {took:.1f} s")
 
 
 @TIMEOUTS.shared()
@@ -54,20 +67,6 @@ async def code_that_ignores_the_interrupt_is_killed_and_its_state_said_lost(box:
 async def code_that_swallows_the_interrupt_is_killed(box: Box) -> None:
     code = "import time\nwhile True:\n    try: time.sleep(5)\n    except BaseException: pass"
     like(await box.run(code, timeout=0.3), status="timeout", state_after="lost")
-
-
-@TIMEOUTS.shared()
-async def a_time_out_comes_in_time(box: Box) -> None:
-    works: tuple[Work, ...] = (
-        lambda: box.run(_STUBBORN, timeout=0.5),
-        lambda: box.sh("trap '' INT TERM HUP; while :; do sleep 1; done", timeout=0.5),
-        lambda: box.run("trap '' INT TERM HUP; while :; do sleep 1; done", "bash", timeout=0.5),
-    )
-    for work in works:
-        began = time.monotonic()
-        like(await work(), status="timeout")
-        took = time.monotonic() - began
-        holds(0.5 <= took < 5, f"a time-out of 0.5 s came after {took:.1f} s")
 
 
 @TIMEOUTS.shared()
@@ -126,8 +125,8 @@ async def a_bash_past_its_time_leaves_python_alone(box: Box) -> None:
 
 @TIMEOUTS.shared()
 async def time_in_the_queue_does_not_count(box: Box) -> None:
-    first = asyncio.ensure_future(box.run("import time; time.sleep(0.6)", timeout=5))
-    second = asyncio.ensure_future(box.run("print('ran')", timeout=0.4))
+    first = begun(box.run("import time; time.sleep(0.6)", timeout=5))
+    second = begun(box.run("print('ran')", timeout=0.4))
     like(await first, status="ok")
     like(await second, status="ok", stdout="ran\n")
 

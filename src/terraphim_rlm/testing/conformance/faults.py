@@ -1,0 +1,80 @@
+"""Tests of the suite itself: every planted fault must fail a case, by what the case asserts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from terraphim_rlm.testing.conformance.lies import machines, options, results
+from terraphim_rlm.testing.conformance.lies.wrapped import FAULTS, Fault, Wrapped, wrapped
+from terraphim_rlm.testing.conformance.model import Case, Target
+from terraphim_rlm.testing.conformance.runner import Conformance
+
+__all__ = ["FAULTS", "Caught", "Fault", "Wrapped", "catch", "catch_all", "table", "wrapped"]
+_ = (machines, options, results)  # importing them fills the table
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What became of one fault."""
+
+    fault: Fault
+    failing: tuple[str, ...]
+    """Cases that failed by what they assert, the first few."""
+    errors: tuple[str, ...] = ()
+    """Cases that ended otherwise; they prove nothing."""
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def missed(self) -> bool:
+        """True when the fault passed for a good sandbox. Not, where the target lacks what cases of it need."""
+        return not self.failing and not self.skipped
+
+
+async def catch(fault: Fault, target: Target, cases: Iterable[Case], enough: int = 1) -> Caught:
+    """Runs the cases of the fault's groups over the lying target, until `enough` have failed."""
+    failing: list[str] = []
+    errors: list[str] = []
+    skipped: list[str] = []
+    async with Conformance(fault.wrap(target)) as conformance:
+        for case in cases:
+            if case.group not in fault.groups:
+                continue
+            outcome = await conformance.run(case)
+            if outcome.verdict == "skipped":
+                skipped.append(case.name)
+            elif outcome.verdict == "failed":
+                told = isinstance(outcome.error, (AssertionError, *fault.raises))
+                (failing if told else errors).append(case.name)
+            if len(failing) >= enough:
+                break
+    return Caught(fault, tuple(failing), tuple(errors), tuple(skipped))
+
+
+async def catch_all(
+    target: Target, cases: Sequence[Case], enough: int, emit: Callable[[Caught], None] | None = None
+) -> list[Caught]:
+    """Every fault of the table, see `catch`; `emit` gets each as it comes."""
+    caught = []
+    for each in FAULTS:
+        caught.append(await catch(each, target, cases, enough))
+        if emit is not None:
+            emit(caught[-1])
+    return caught
+
+
+def table(target: str, caught: Iterable[Caught]) -> dict[str, Any]:
+    """`{"target", "caught": {fault: [cases]}, "missed": [faults], "unproven": {fault: why}, "of"}`."""
+    all_of = list(caught)
+    return {
+        "target": target,
+        "caught": {each.fault.name: list(each.failing) for each in all_of if each.failing},
+        "missed": [each.fault.name for each in all_of if each.missed],
+        "unproven": {
+            each.fault.name: f"{len(each.skipped)} of its cases need what the target lacks"
+            for each in all_of
+            if not each.failing and not each.missed
+        },
+        "of": len(all_of),
+    }
