@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from terraphim_rlm import Sandbox
+from terraphim_rlm import Sandbox, open_sandbox
 from terraphim_rlm.core.errors import (
     InvalidArgument,
     SandboxLost,
@@ -20,6 +23,15 @@ from terraphim_rlm.core.errors import (
 )
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.anyio]
+
+
+@pytest.fixture(params=["layers", "copies"])
+async def box(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
+    """A sandbox whose kernel layers files, and one whose kernel cannot."""
+    async with open_sandbox("bubblewrap") as sandbox:
+        link: Any = sandbox.machine.guest.link  # type: ignore[attr-defined]
+        link._place = replace(link._place, layered=request.param == "layers")
+        yield sandbox
 
 
 async def _said(box: Sandbox, code: str) -> str:

@@ -91,7 +91,7 @@ class GuestLink(Protocol):
         ...
 
     async def layers(self, name: str, *arguments: Any) -> Any:
-        """One step with the states of the files below `ROOTS`; the names are those of `keeper.layers.Layers`.
+        """One step with the states of the files below `ROOTS`; the names are those of `keeper.views.Views`.
 
         Raises:
             OSError: it could not be done, and nothing has changed.

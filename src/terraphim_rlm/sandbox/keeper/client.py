@@ -95,7 +95,7 @@ class Kept:
         await self._keeper.request({"op": "limit", "id": self.number, "limits": limits})
 
     async def layers(self, place: Place, name: str, *arguments: Any) -> Any:
-        """One call of the sandbox's warden, see `keeper/layers.py`; the first one starts it.
+        """One call of the sandbox's warden, see `keeper/views.py`; the first one starts it.
 
         Raises:
             OSError: it could not be done, and nothing has changed.

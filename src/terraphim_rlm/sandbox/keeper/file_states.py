@@ -1,4 +1,4 @@
-"""The owner's side of a warden: calls of `keeper.layers.Layers`, one at a time, answers put together again."""
+"""The owner's side of a warden: calls of `keeper.views.Views`, one at a time, answers put together again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from terraphim_rlm.core.errors import SnapshotLost
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle
 
+_GONE = "What kept the states of this sandbox's files has ended, and they with it; it takes no new ones."
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -22,6 +24,8 @@ class Place:
     """Bytes that all changes since the first state may take."""
     uid: int | None
     """Whose the sandbox is; None = ours."""
+    layered: bool = True
+    """False: copy files even where this kernel could layer them."""
 
 
 class FileStates:
@@ -34,6 +38,7 @@ class FileStates:
         self._asked = 0
         self._answer: asyncio.Future[tuple[Any, ...]] | None = None
         self._pieces = bytearray()
+        self._gone = False
 
     async def call(self, place: Place, name: str, *arguments: Any) -> Any:
         """See `Kept.layers`. Not cut short when its caller is: the answer of one call is never another's."""
@@ -41,10 +46,17 @@ class FileStates:
 
     async def _call(self, place: Place, name: str, *arguments: Any) -> Any:
         async with self._lock:
+            if self._gone:
+                raise SnapshotLost(_GONE)
             self._asked += 1
             self._answer = asyncio.get_running_loop().create_future()
             data = marshal.dumps((self._asked, name, arguments))
-            where = {"roots": list(place.roots), "size": place.size, "uid": place.uid}
+            where = {
+                "roots": list(place.roots),
+                "size": place.size,
+                "uid": place.uid,
+                "layered": place.layered,
+            }
             await self._send({"op": "layers", "id": self._number, "data": data, **where})
             _number, ok, *rest = await self._answer
         if not ok:
@@ -54,10 +66,11 @@ class FileStates:
     def hear(self, data: bytes) -> None:
         """A piece of an answer; empty when the warden is gone."""
         self._pieces += data[1:]
+        self._gone = self._gone or not data
         if data[:1] == b"\1" or self._answer is None:
             return
         pieces, self._pieces = self._pieces, bytearray()
         if data:
             settle(self._answer, marshal.loads(pieces))  # noqa: S302 - from the warden, a process of ours
         else:
-            fail(self._answer, SnapshotLost("What kept the states of the sandbox's files has ended."))
+            fail(self._answer, SnapshotLost(_GONE))

@@ -2,7 +2,7 @@
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
-`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "layers", "id", "data", "roots", "size", "uid"}`.
+`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`.
 Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`,
 `("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 

@@ -16,19 +16,20 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+    Where = Mapping[str, Any]  # what a request says of the sandbox: roots, size, uid, layered
 else:
     import _signal
 
 MESSAGE = 1 << 17
 _PIECE = 1 << 15
+_OWN_PLACE = "/work"  # a tmpfs of every sandbox
 _CALLS = frozenset({"freeze", "branch", "show", "drop_view", "drop", "diff", "copy"})
 
 
-def start(
-    inner: int, uid: int | None, procs: Sequence[str], roots: Sequence[str], size: int
-) -> tuple[int, int]:
+def start(inner: int, procs: Sequence[str], where: Where) -> tuple[int, int]:
     """Forks the warden of the sandbox whose pid 1 is `inner`: its pid, and our end of its socket."""
     ours, its = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
@@ -38,15 +39,13 @@ def start(
         its.close()
         raise
     if pid == 0:
-        _become(its, inner, uid, procs, roots, size)
+        _become(its, inner, procs, where)
     its.close()
     ours.setblocking(False)
     return pid, ours.detach()
 
 
-def _become(
-    own: Any, inner: int, uid: int | None, procs: Sequence[str], roots: Sequence[str], size: int
-) -> None:
+def _become(own: Any, inner: int, procs: Sequence[str], where: Where) -> None:
     """In the child; never returns."""
     status = 1
     try:
@@ -58,33 +57,35 @@ def _become(
         for path in procs:  # what it copies counts as the sandbox's
             with open(path, "wb", buffering=0) as file:
                 file.write(b"0")
-        _serve(_socket.socket(fileno=fd), inner, uid, roots, size)
+        _serve(_socket.socket(fileno=fd), inner, where)
         status = 0
     finally:
         os._exit(status)
 
 
-def _serve(line: Any, inner: int, uid: int | None, roots: Sequence[str], size: int) -> None:
+def _serve(line: Any, inner: int, where: Where) -> None:
     try:
-        layers = _entered(inner, uid, roots, size)
-    except OSError as error:
+        views = _entered(inner, where)
+    except Exception as error:
         _answer_all(line, error)
         return
     while data := line.recv(MESSAGE):
         number, name, arguments = marshal.loads(data)  # noqa: S302 - from the owner
         try:
-            result = getattr(layers, name)(*arguments) if name in _CALLS else None
-        except OSError as error:
+            result = getattr(views, name)(*arguments) if name in _CALLS else None
+        except Exception as error:  # a bug of ours must not cost the states there are
             _answer(line, number, False, *_told(error))
         else:
             _answer(line, number, True, result)
 
 
-def _entered(inner: int, uid: int | None, roots: Sequence[str], size: int) -> Any:
-    from . import mounts
-    from .layers import open_layers
+def _entered(inner: int, where: Where) -> Any:
+    from . import mounts  # all imports before we enter: the host's files are out of sight then
+    from .layers import Layers
+    from .plain import Copies
 
     processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    uid = where["uid"]
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -95,17 +96,30 @@ def _entered(inner: int, uid: int | None, roots: Sequence[str], size: int) -> An
     if os.getppid() != parent:
         raise OSError(3, "the keeper is gone")
     os.umask(0)
-    return open_layers(space, roots, size, processes)
+    made = Layers if where["layered"] and _can_layer() else Copies
+    return made(space, where["roots"], where["size"], processes)
 
 
-def _answer_all(line: Any, error: OSError) -> None:
+def _can_layer() -> bool:
+    """Whether this kernel's tmpfs carries what layers need."""
+    try:
+        os.setxattr(_OWN_PLACE, "user.trlm", b"1")
+        os.removexattr(_OWN_PLACE, "user.trlm")
+    except OSError:
+        return False
+    return True
+
+
+def _answer_all(line: Any, error: Exception) -> None:
     """It could not begin: whoever asks is told why, for as long as anybody asks."""
     while data := line.recv(MESSAGE):
         _answer(line, marshal.loads(data)[0], False, *_told(error))  # noqa: S302 - from the owner
 
 
-def _told(error: OSError) -> tuple[int, str]:
-    return error.errno or 5, f"{error.strerror}: {error.filename or ''}"
+def _told(error: Exception) -> tuple[int, str]:
+    if isinstance(error, OSError):
+        return error.errno or 5, f"{error.strerror}: {error.filename or ''}"
+    return 5, f"{type(error).__name__}: {error}"
 
 
 def _answer(line: Any, *parts: Any) -> None:

@@ -30,8 +30,7 @@ class Wardens:
         """Hands a request on; the first one starts the warden. What cannot be handed on is answered as an end."""
         try:
             if box not in self._lines:
-                where = request["roots"], request["size"]
-                pid, line = warden.start(inner, request["uid"], procs, *where)
+                pid, line = warden.start(inner, procs, request)
                 self._pids[box], self._lines[box], self._boxes[line] = pid, line, box
                 self._poller.register(line, 1)  # POLLIN
             os.write(self._lines[box], request["data"])
