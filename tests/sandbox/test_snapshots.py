@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from terraphim_rlm import Sandbox, open_sandbox
+from terraphim_rlm import Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import (
     InvalidArgument,
     SandboxLost,
@@ -351,3 +352,36 @@ async def test_after_many_snapshots_the_layers_are_copied_into_one_and_all_still
     assert await _said(
         box, "print([open(f'l29/{n}').read() for n in (9, 10, 19)], len(os.listdir('.')))"
     ) == ("['29', '10', '19'] 31")
+
+
+async def test_a_cancelled_snapshot_leaves_nothing_and_its_name_free(box: Sandbox) -> None:
+    await _said(box, "x = 1\nopen('f', 'w').write('1')")
+    for rounds in range(12):
+        task = asyncio.ensure_future(box.snapshot("s"))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+            await box.forget("s")
+        assert box.snapshots() == ()
+    assert await _said(box, "x += 1\nprint(x, open('f').read(), __import__('os').getcwd())") == "2 1 /work"
+    assert (await box.sh("ls /proc | grep -c '^[0-9]*$'")).stdout == "5\n", (
+        "pid 1, the interpreter, and this shell's three"
+    )
+
+
+async def test_without_room_for_a_process_nothing_is_lost() -> None:
+    async with open_sandbox("bubblewrap", resources=Resources(pids=12)) as box:
+        await _said(box, "x = 1")
+        await box.snapshot("s")
+        full = "import os, time\nfull = []\nwhile True:\n    try: pid = os.fork()\n    except OSError: break\n    if pid == 0: time.sleep(99)\n    full.append(pid)\nx = 2"
+        await _said(box, full)
+        with pytest.raises(SnapshotRefused, match="no room"):
+            await box.rollback("s")
+        with pytest.raises(SnapshotRefused, match="no room"):
+            await box.snapshot("t", partial=True)
+        assert [each.name for each in box.snapshots()] == ["s"]
+        await _said(box, "for pid in full: os.kill(pid, 9)\nfor pid in full: os.waitpid(pid, 0)")
+        await box.rollback("s")
+        assert await _said(box, "print(x)") == "1"

@@ -78,7 +78,10 @@ class Cell:
 
         from . import states
 
-        answer = getattr(states, _STATE_STEPS[kind])(self, body)
+        try:
+            answer = getattr(states, _STATE_STEPS[kind])(self, body)
+        except Exception as error:  # code in the cell may have replaced anything that a step rests on
+            answer = {"failed": f"{type(error).__name__}: {error}"}
         if answer is not None:
             self.channel.send(frames.VALUE, number, json.dumps(answer).encode("utf-8", "replace"))
 

@@ -68,7 +68,12 @@ def _fork_away():
         Here its process id, 0 when it could not be made, once it is pid 1's; None in the child.
     """
     reader, writer = os.pipe()
-    middle = os.fork()
+    try:
+        middle = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        return 0
     if middle:
         os.close(writer)
         pid = int(os.read(reader, 32) or b"0")

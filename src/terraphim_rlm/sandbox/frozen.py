@@ -12,7 +12,7 @@ import json
 import socket
 from collections.abc import Sequence
 
-from terraphim_rlm.core.errors import SandboxLost, SnapshotLost
+from terraphim_rlm.core.errors import SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.sandbox.guest import Child, Guest
 
 _SECONDS = 10.0
@@ -44,8 +44,11 @@ class Frozen:
 
         Raises:
             SnapshotLost: it is gone.
+            SnapshotRefused: there is no room for another process.
         """
         pid = await self._ask({"op": "thaw", "branch": branch}, fds)
+        if pid == 0:
+            raise no_room()
         try:
             return await self._guest.adopt(pid)
         except SandboxLost as error:
@@ -61,7 +64,7 @@ class Frozen:
                     data = await loop.sock_recv(self._line, 32)
             except (OSError, TimeoutError) as error:
                 raise _lost("It does not answer.") from error
-        if not (data.isdigit() and 1 < int(data) < _MOST_PID):
+        if not (data.isdigit() and int(data) < _MOST_PID and int(data) != 1):
             raise _lost("It is gone." if not data else "It gave no answer that makes sense.")
         return int(data)
 
@@ -69,6 +72,14 @@ class Frozen:
         """Ends it. Idempotent."""
         self._line.close()
         self._child.signal(9)
+
+
+def no_room() -> SnapshotRefused:
+    """A fork that the kernel refused."""
+    return SnapshotRefused(
+        "The sandbox has no room for another interpreter.",
+        fix="End processes in it or forget snapshots, or give it more with Resources(pids=.., memory_mb=..).",
+    )
 
 
 def _lost(why: str) -> SnapshotLost:

@@ -19,7 +19,7 @@ from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox.calls import CallHandler, refuse
 from terraphim_rlm.sandbox.channel import Channel, decode
 from terraphim_rlm.sandbox.execution import CellEnd, Running
-from terraphim_rlm.sandbox.frozen import Frozen
+from terraphim_rlm.sandbox.frozen import Frozen, no_room
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
 from terraphim_rlm.sandbox.streams import Listener, OnOutput, Stream, listener, text
 
@@ -78,6 +78,7 @@ class Interpreter:
         self._loop = asyncio.get_running_loop()
         self._body: Body | None = None
         self._context: Handover | None = None
+        self._parked: Body | None = None
         self._number = 0
         self._running: Running | None = None
         self._values: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -233,7 +234,9 @@ class Interpreter:
         """
         asked = {"roots": list(roots), "known": self._guest.pids()}
         said = await self._answer(frames.PARK, json.dumps(asked).encode(), seconds=_PARK_SECONDS)
-        return Parked(_phrases(said.get("problems")), _phrases(said.get("variables")))
+        self._parked = self._body
+        failed = (said["failed"],) if "failed" in said else ()
+        return Parked(_phrases([*failed, *_listed(said.get("problems"))]), _phrases(said.get("variables")))
 
     async def enter(self) -> None:
         """Lets it take up its files again."""
@@ -243,15 +246,20 @@ class Interpreter:
         """A frozen fork of it; it is parked.
 
         Raises:
-            SandboxLost: it could not be made.
+            SandboxLost: it has ended since it was parked.
+            SnapshotRefused: there is no room for another process.
         """
+        if self._body is None or self._body is not self._parked:
+            raise SandboxLost("The interpreter ended while its state was being kept.")
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
             with its:
                 said = await self._answer(frames.FREEZE, b"", its.fileno())
             pid = said.get("pid")
-            child = await self._guest.adopt(pid if type(pid) is int and 1 < pid < 1 << 22 else 0)
+            if type(pid) is not int or not 1 < pid < 1 << 22:
+                raise no_room()
+            child = await self._guest.adopt(pid)
         except BaseException:
             ours.close()
             raise
@@ -364,7 +372,11 @@ class Interpreter:
             await child.ended()
 
 
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
 def _phrases(value: object) -> tuple[str, ...]:
     """A list of short texts, as far as it is one."""
-    items = value[:_MOST_PHRASES] if isinstance(value, list) else []
+    items = _listed(value)[:_MOST_PHRASES]
     return tuple(text(item[:_PHRASE].encode("utf-8", "replace")) for item in items if isinstance(item, str))

@@ -24,6 +24,7 @@ from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.languages import SHELL, language
 from terraphim_rlm.sandbox.machine import HOME
 from terraphim_rlm.sandbox.snapshots import MOST_BRANCHES, Kept, Snapshots, absolute
+from terraphim_rlm.sandbox.undivided import undivided
 
 
 class Sandbox:
@@ -113,7 +114,8 @@ class Sandbox:
         """
         async with self._alone() as machine:
             named = self._snapshots.new_name(name)
-            return self._snapshots.add(named, await machine.snapshot(partial=partial))
+            state = await undivided(machine.snapshot(partial=partial), undo=machine.discard)
+            return self._snapshots.add(named, state)
 
     async def rollback(self, snapshot: Snapshot | str) -> Snapshot:
         """Makes everything what it was; the snapshot stays. What has happened since is gone, processes included.
@@ -125,7 +127,7 @@ class Sandbox:
         async with self._alone() as machine:
             kept = self._snapshots.find(snapshot)
             async with self._unless_lost(kept):
-                await machine.restore(kept.state)
+                await undivided(machine.restore(kept.state))
             return kept.snapshot
 
     async def restore_files(self, snapshot: Snapshot | str, paths: Iterable[str]) -> list[str]:
@@ -140,7 +142,7 @@ class Sandbox:
         """
         wanted = absolute(paths, ROOTS, HOME)
         async with self._alone() as machine:
-            return await machine.put_back(self._snapshots.find(snapshot).state, wanted)
+            return await undivided(machine.put_back(self._snapshots.find(snapshot).state, wanted))
 
     async def diff(self, before: Snapshot | str, after: Snapshot | str | None = None) -> SnapshotDiff:
         """What changed from one snapshot to another, or (None) to now.
@@ -171,7 +173,7 @@ class Sandbox:
             raise InvalidArgument(f"There can be 1 to {MOST_BRANCHES} branches, not {count!r}.")
         async with self._alone() as machine, AsyncExitStack() as made:
             if snapshot is None:
-                state = await machine.snapshot(partial=False)
+                state = await undivided(machine.snapshot(partial=False), undo=machine.discard)
                 made.push_async_callback(machine.discard, state)
             else:
                 state = self._snapshots.find(snapshot).state
@@ -179,7 +181,7 @@ class Sandbox:
             async with AsyncExitStack() as unmade:
                 for _ in range(count):
                     box = Sandbox(self._backend, self._spec)
-                    box._machine = await machine.branch(state)
+                    box._machine = await undivided(machine.branch(state), undo=_destroyed)
                     unmade.push_async_callback(box.close)
                     boxes.append(box)
                 unmade.pop_all()
@@ -198,7 +200,7 @@ class Sandbox:
         async with self._alone() as machine:
             kept = self._snapshots.find(snapshot)
             self._snapshots.remove(kept)
-            await machine.discard(kept.state)
+            await undivided(machine.discard(kept.state))
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[Machine]:
@@ -238,6 +240,10 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _destroyed(machine: Machine) -> None:
+    await machine.destroy()
 
 
 _named = language  # `run` has a parameter of that name

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 
 from . import copies, mounts
 
@@ -203,4 +204,5 @@ class Views:
         needed = {view.own for view in self.views.values()} | set(self.needed())
         for name in os.listdir("."):
             if name not in needed and not name.startswith("base"):
-                shutil.rmtree(name, ignore_errors=True)
+                with suppress(RecursionError):  # folders deeper than that end with the sandbox
+                    shutil.rmtree(name, ignore_errors=True)
