@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from terraphim_rlm.core.errors import RlmError
-    from terraphim_rlm.core.values import Answer, Evidence, ExecutionResult, Limits, Resources, Usage
+    from terraphim_rlm.core.values import (
+        Answer,
+        Evidence,
+        ExecutionResult,
+        FileInfo,
+        Limits,
+        Output,
+        Resources,
+        Snapshot,
+        SnapshotDiff,
+        Usage,
+    )
     from terraphim_rlm.sandbox.opening import SandboxSync, open_sandbox, open_sandbox_sync
     from terraphim_rlm.sandbox.sandbox import Sandbox
     from terraphim_rlm.service.rlm import Rlm, RlmSync
@@ -32,8 +43,12 @@ _HOMES = {
     "Answer": "core.values",
     "Evidence": "core.values",
     "ExecutionResult": "core.values",
+    "FileInfo": "core.values",
     "Limits": "core.values",
+    "Output": "core.values",
     "Resources": "core.values",
+    "Snapshot": "core.values",
+    "SnapshotDiff": "core.values",
     "Usage": "core.values",
     "Sandbox": "sandbox.sandbox",
     "SandboxSync": "sandbox.opening",
@@ -47,13 +62,17 @@ __all__ = [
     "Answer",
     "Evidence",
     "ExecutionResult",
+    "FileInfo",
     "Limits",
+    "Output",
     "Resources",
     "Rlm",
     "RlmError",
     "RlmSync",
     "Sandbox",
     "SandboxSync",
+    "Snapshot",
+    "SnapshotDiff",
     "Usage",
     "__version__",
     "open_sandbox",

@@ -104,6 +104,8 @@ def _serve(host, children):
             _started(host, children, number, _fork(host, request, fds))
         elif request["op"] == "spawn":
             _started(host, children, number, _spawn(host, request, fds))
+        elif request["op"] == "files":
+            _started(host, children, number, _transfer(host, request, fds))
         elif request["op"] == "adopt":
             _started(host, children, number, _adopted(request["pid"]))
         elif request["op"] == "kill":
@@ -191,6 +193,21 @@ def _spawn(host, request, fds):
     except OSError as error:
         posix.write(2, f"{error.filename or request['argv'][0]}: {posix.strerror(error.errno)}\n".encode())
         status = 126 if error.errno == 13 else 127
+    finally:
+        posix._exit(status)
+
+
+def _transfer(host, request, fds):
+    """One transfer of files, see files.py; fds: the pipe, and null devices so that no file becomes 1 or 2."""
+    from guest import files  # here and not in the child: the next one has it already
+
+    pid = posix.fork()
+    if pid:
+        return pid
+    status = files.CRASHED
+    try:
+        _child_setup(host, request, fds)
+        status = files.main(request["transfer"], request["arguments"])
     finally:
         posix._exit(status)
 

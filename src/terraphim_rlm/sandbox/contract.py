@@ -9,12 +9,12 @@ written once above them, in `Sandbox`. A backend whose sandboxes run our guest g
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from terraphim_rlm.core.values import ExecutorCapabilities, Resources
+from terraphim_rlm.core.values import ExecutorCapabilities, FileInfo, Resources
 
 if TYPE_CHECKING:
     from terraphim_rlm.sandbox.execution import CellEnd
@@ -65,6 +65,16 @@ class GuestEnd:
     """True when the kernel killed something in it for memory at any time of its life."""
 
 
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """What a sandbox takes up now, as the kernel counts it; None where it does not."""
+
+    memory_bytes: int | None = None
+    """Its files count too: they lie in memory."""
+    processes: int | None = None
+    """And threads."""
+
+
 class GuestLink(Protocol):
     """A started guest."""
 
@@ -88,6 +98,10 @@ class GuestLink(Protocol):
 
     def oom_kills(self) -> int:
         """How often the kernel has killed in it for memory; 0 where the kernel does not tell."""
+        ...
+
+    def consumption(self) -> Consumption:
+        """What it takes up now."""
         ...
 
     async def layers(self, name: str, *arguments: Any) -> Any:
@@ -119,6 +133,42 @@ class MachineState(Protocol):
         ...
 
 
+class MachineFiles(Protocol):
+    """The files of a machine, as its own code sees them. Paths are absolute, and checked: no NUL, at most 4,095 bytes.
+
+    All raise PathNotFound, PathIsFolder, PathDenied, or SandboxLost when it has ended meanwhile; a pipe, socket or
+    device is refused, never waited for. Whoever stops early leaves nothing behind.
+    """
+
+    def read(self, path: str, *, size: int, limit: int | None) -> AsyncGenerator[bytes, None]:
+        """A file's content in blocks of at most `size` bytes, no faster than they are taken.
+
+        Raises:
+            FileTooLarge: it has more than `limit` bytes.
+        """
+        ...
+
+    async def write(self, path: str, blocks: AsyncIterable[bytes | memoryview]) -> None:
+        """A file of these bytes, its folders made; all or nothing, also when `blocks` raises.
+
+        Raises:
+            DiskFull: they do not fit; what was there before still is.
+        """
+        ...
+
+    async def entries(self, path: str, *, deep: bool) -> list[FileInfo]:
+        """What is in a folder, in any order; paths are relative to it. Links are not followed.
+
+        Raises:
+            FileTooLarge: there are too many.
+        """
+        ...
+
+    async def remove(self, path: str) -> None:
+        """A file, link, or folder with all in it. Links are not followed."""
+        ...
+
+
 class Machine(Protocol):
     """One made sandbox. Its owner sees to it that what must not overlap does not: see `turns`."""
 
@@ -143,6 +193,9 @@ class Machine(Protocol):
             SandboxLost: it has ended.
         """
         ...
+
+    @property
+    def files(self) -> MachineFiles: ...
 
     @property
     def line(self) -> int:
@@ -200,6 +253,10 @@ class Machine(Protocol):
 
     async def discard(self, state: MachineState) -> None:
         """Frees what a state holds. Idempotent."""
+        ...
+
+    def consumption(self) -> Consumption:
+        """What it takes up now, with all that branched from it where they share limits."""
         ...
 
     async def destroy(self) -> None:

@@ -41,10 +41,12 @@ class MemoryWatch:
 class Child:
     """A process of the sandbox that the supervisor started for us."""
 
-    def __init__(self, guest: Guest, number: int) -> None:
+    def __init__(self, guest: Guest, number: int, alone: bool) -> None:
         loop = asyncio.get_running_loop()
         self._guest = guest
         self.number = number
+        self._alone = alone
+        """It starts no processes: killing it must not sweep up the orphans of others."""
         self.pid = 0
         """In the sandbox's own process namespace."""
         self.started: asyncio.Future[None] = loop.create_future()
@@ -59,7 +61,10 @@ class Child:
 
     def kill(self) -> None:
         """Kills it and everything that came of it, also what left its session or outlived it."""
-        self._guest.order("kill", self.number)
+        if self._alone:
+            self.signal(9)
+        else:
+            self._guest.order("kill", self.number)
 
     async def stopped(self) -> None:
         """After `kill`: waits until nothing of it runs."""
@@ -120,6 +125,10 @@ class Guest:
         """A program; `fds` become its descriptors 0, 1, 2 and on."""
         return await self._new("spawn", fds, argv=list(argv), cwd=cwd, env=dict(env))
 
+    async def transfer(self, name: str, arguments: Sequence[object], fds: Sequence[int]) -> Child:
+        """One transfer of files; its exit code and its names are those of `guest/files.py`."""
+        return await self._new("files", fds, transfer=name, arguments=list(arguments), cwd="/")
+
     async def adopt(self, pid: int) -> Child:
         """A process that forked away from a cell, and is a child of the supervisor since.
 
@@ -137,7 +146,7 @@ class Guest:
         number = self._last
         while not self._request(op, number, fds, **fields):  # noqa: ASYNC110 - a socket has no event to wait for
             await asyncio.sleep(_FULL_SECONDS)
-        child = self._children[number] = Child(self, number)
+        child = self._children[number] = Child(self, number, alone=op == "files")
         try:
             await child.started
         except asyncio.CancelledError:

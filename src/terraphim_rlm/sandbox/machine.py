@@ -13,6 +13,7 @@ from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotRefu
 from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.sandbox.contract import (
     ROOTS,
+    Consumption,
     FileDiff,
     GuestLink,
     MachineState,
@@ -26,6 +27,7 @@ from terraphim_rlm.sandbox.memory import sealed
 from terraphim_rlm.sandbox.queue import Queue
 from terraphim_rlm.sandbox.shell import Command, StatefulBash
 from terraphim_rlm.sandbox.states import Living, State, States, parked
+from terraphim_rlm.sandbox.transfers import GuestFiles
 
 HOME = "/work"
 _ENV = {
@@ -99,6 +101,10 @@ class GuestMachine:
     @property
     def turns(self) -> Queue:
         return self._shared.turns
+
+    @property
+    def files(self) -> GuestFiles:
+        return GuestFiles(self.guest, self._come)
 
     @property
     def line(self) -> int:
@@ -262,6 +268,9 @@ class GuestMachine:
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         return {**_ENV, **self._spec.env, **extra}
+
+    def consumption(self) -> Consumption:
+        return self.guest.link.consumption()
 
     async def destroy(self) -> None:
         shared = self._shared

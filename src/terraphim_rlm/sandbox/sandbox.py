@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self, Unpack
@@ -12,18 +12,22 @@ from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotLost
 from terraphim_rlm.core.values import (
     ExecutionResult,
     ExecutorCapabilities,
+    Output,
     Resources,
     Snapshot,
     SnapshotDiff,
 )
 from terraphim_rlm.sandbox import results
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.contract import ROOTS, Backend, Machine, Request, SandboxSpec
+from terraphim_rlm.sandbox.contract import ROOTS, Backend, Machine, MachineFiles, Request, SandboxSpec
 from terraphim_rlm.sandbox.execution import CellEnd
+from terraphim_rlm.sandbox.files import Files
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.languages import SHELL, language
 from terraphim_rlm.sandbox.machine import HOME
 from terraphim_rlm.sandbox.snapshots import MOST_BRANCHES, Kept, Snapshots, absolute
+from terraphim_rlm.sandbox.statistics import SandboxStatistics, Tally
+from terraphim_rlm.sandbox.streams import Pieces
 from terraphim_rlm.sandbox.undivided import undivided
 
 
@@ -35,6 +39,8 @@ class Sandbox:
         self._spec = spec
         self._machine: Machine | None = None
         self._snapshots = Snapshots()
+        self._tally = Tally()
+        self.files = Files(self._transfer, self._tally)
         self._closing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -96,8 +102,39 @@ class Sandbox:
     async def _execute(self, asked: Request, wait: float | None) -> ExecutionResult:
         machine = self.machine
         async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
-            end = await machine.execute(asked)
+            try:
+                end = await machine.execute(asked)
+            except asyncio.CancelledError:
+                self._tally.executed("cancelled", asked.language, 0.0, 0)
+                raise
         return self._result(machine, end, asked.language)  # the sandbox may have been closed meanwhile
+
+    async def stream(
+        self, code: str, language: str = "python", **options: Unpack[Options]
+    ) -> AsyncGenerator[Output | ExecutionResult, None]:
+        """`run`, as what it says while it says it; last comes the result. Raises the same.
+
+        Leaving the loop early stops the execution soon (`contextlib.aclosing`: at once); its state is kept if the
+        code yields within a second. What waits for a slow reader is joined, and never more than
+        `Resources.output_bytes` of each stream.
+        """
+        if options.get("on_output") is not None:
+            raise InvalidArgument(
+                "A stream takes no `on_output`.", fix="Use `run`, or take what the stream gives."
+            )
+        pieces = Pieces()
+        options["on_output"] = pieces
+        running = asyncio.ensure_future(self.run(code, language, **options))
+        running.add_done_callback(pieces.end)
+        try:
+            async for piece in pieces:
+                yield piece
+            yield running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # seen: whoever left early does not want it
 
     async def snapshot(self, name: str | None = None, *, partial: bool = False) -> Snapshot:
         """Keeps files and interpreters as they are now, in one act; waits until nothing runs.
@@ -203,6 +240,13 @@ class Sandbox:
             await undivided(machine.discard(kept.state))
 
     @asynccontextmanager
+    async def _transfer(self) -> AsyncIterator[MachineFiles]:
+        """The machine's files, while no snapshot is taken."""
+        machine = self.machine
+        async with machine.turns.turn("files", line=machine.line):
+            yield machine.files
+
+    @asynccontextmanager
     async def _alone(self) -> AsyncIterator[Machine]:
         """The machine, when nothing else uses it."""
         machine = self.machine
@@ -223,7 +267,14 @@ class Sandbox:
 
     def _result(self, machine: Machine, end: CellEnd, spoken: str) -> ExecutionResult:
         origin = results.Origin(self._backend.name, machine.capabilities.limits)
-        return results.of_end(end, origin, spoken)
+        result = results.of_end(end, origin, spoken)
+        self._tally.executed(result.status, spoken, end.seconds, len(end.stdout) + len(end.stderr))
+        return result
+
+    def statistics(self) -> SandboxStatistics:
+        """What it has done so far, and what it takes up now."""
+        machine = self.machine
+        return self._tally.statistics(machine.turns.statistics(), machine.consumption())
 
     async def close(self) -> None:
         """Ends the machine and everything in it. Idempotent; a second caller waits for the first."""

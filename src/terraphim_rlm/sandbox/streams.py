@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from io import StringIO
+from typing import Literal, Self
+
+from terraphim_rlm.core.values import Output
 
 StreamName = Literal["stdout", "stderr"]
 OnOutput = Callable[[StreamName, str], None]
 """Called with each piece of text as it comes."""
 _READ = 1 << 16
+_MOST_WAITING = 1000
+"""Pieces that wait for a reader, each of its own."""
 
 
 class Listener:
@@ -36,6 +42,49 @@ class Listener:
 
 def listener(on_output: OnOutput | None) -> Listener | None:
     return None if on_output is None else Listener(on_output)
+
+
+class Pieces:
+    """What an execution says, for a reader that may be slower: an `OnOutput`, and an iterator of `Output`.
+
+    Past a thousand waiting pieces new text joins the last one of its stream, so memory is bounded by the text, which
+    its `Stream` bounds; the order of the two streams among themselves is then no longer exact.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[StreamName, StringIO]] = deque()
+        self._last: dict[StreamName, StringIO] = {}
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def __call__(self, name: StreamName, text: str) -> None:
+        if not text:
+            return
+        joins = self._waiting and (self._waiting[-1][0] == name or len(self._waiting) >= _MOST_WAITING)
+        if not joins or name not in self._last:
+            self._last[name] = StringIO()
+            self._waiting.append((name, self._last[name]))
+        self._last[name].write(text)
+        self._news.set()
+
+    def end(self, _: object = None) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._news.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Output:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        name, text = self._waiting.popleft()
+        if self._last.get(name) is text:
+            del self._last[name]
+        return Output(name, text.getvalue())
 
 
 class Stream:

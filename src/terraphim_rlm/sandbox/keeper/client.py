@@ -19,9 +19,9 @@ from typing import Any, Self
 
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
-from terraphim_rlm.sandbox.contract import GuestEnd
+from terraphim_rlm.sandbox.contract import Consumption, GuestEnd
 from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
-from terraphim_rlm.sandbox.keeper.groups import count
+from terraphim_rlm.sandbox.keeper.groups import count, gauge
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
 
 _SCRIPT = Path(__file__).with_name("start.py")
@@ -85,6 +85,10 @@ class Kept:
 
     def oom_kills(self) -> int:
         return self._oom if self._end.done() else count(self._counts, "oom_kill")
+
+    def consumption(self) -> Consumption:
+        """What it takes up now."""
+        return Consumption(gauge(self._counts, "memory"), gauge(self._counts, "processes"))
 
     def throttled(self) -> int:
         """How many CPU periods it has been stopped in for using up its share."""

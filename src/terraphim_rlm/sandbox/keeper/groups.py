@@ -50,6 +50,8 @@ KNOBS: Mapping[int, tuple[tuple[str, str, Callable[[float], str], bool], ...]] =
 COUNTS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "oom_kill": ("memory", {1: "memory.oom_control", 2: "memory.events"}),
     "nr_throttled": ("cpu", {1: "cpu.stat", 2: "cpu.stat"}),
+    "memory": ("memory", {1: "memory.usage_in_bytes", 2: "memory.current"}),
+    "processes": ("pids", {1: "pids.current", 2: "pids.current"}),
 }
 """What the kernel counts in a group: name of the count -> controller, file by version."""
 
@@ -83,24 +85,34 @@ class Group:
 
 
 def count(counts: Mapping[str, str], name: str) -> int:
-    """One of the kernel's own counts in a group; 0 when it cannot be read. Read twice for every execution: no file object."""
-    if name not in counts:
-        return 0
-    try:
-        fd = os.open(counts[name], os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        text = os.read(fd, 4096)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    for line in text.splitlines():
+    """One of the kernel's own counts in a group; 0 when it cannot be read."""
+    for line in _told(counts, name).splitlines():
         key, _, value = line.partition(b" ")
         if key == name.encode():
             return int(value)
     return 0
+
+
+def gauge(counts: Mapping[str, str], name: str) -> int | None:
+    """How much of something a group has now; None when that cannot be read."""
+    text = _told(counts, name).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _told(counts: Mapping[str, str], name: str) -> bytes:
+    """A count is read twice for every execution: no file object."""
+    if name not in counts:
+        return b""
+    try:
+        fd = os.open(counts[name], os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def hierarchies(mountinfo: str, own: str) -> list[Hierarchy]:

@@ -20,7 +20,7 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
-from terraphim_rlm.sandbox.contract import ROOTS, GuestEnd, SandboxSpec
+from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.machine import GuestMachine
@@ -62,6 +62,9 @@ class Link:
 
     def oom_kills(self) -> int:
         return self._kept.oom_kills()
+
+    def consumption(self) -> Consumption:
+        return self._kept.consumption()
 
     async def layers(self, name: str, *arguments: Any) -> Any:
         return await self._kept.layers(self._place, name, *arguments)
