@@ -36,6 +36,7 @@ mode; 8 execution, 9 budget, 10 validation, 11 backend, 12 snapshot and 130 inte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -354,6 +355,16 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     Cancelled: _R("E130", 130, 499, -32099, "cancelled", "user", "Nothing to mend: it was stopped on request."),
     InternalError: _R("E900", 1, 500, -32000, "error", "us", "This is a bug: report it with the output of --debug."),
 }  # fmt: skip
+
+
+def from_json(data: Mapping[str, Any]) -> RlmError:
+    """The error that `to_json` made `data` of; an `InternalError` where its code is not in the table."""
+    kind = next((cls for cls, row in TABLE.items() if row.code == data.get("code")), InternalError)
+    details = data.get("details")
+    known = {str(name): value for name, value in details.items()} if isinstance(details, Mapping) else {}
+    for name in ("message", "fix"):
+        known.pop(name, None)
+    return kind(str(data.get("message", "")), fix=str(data.get("fix", "")), **known)
 
 
 def catalogue() -> list[dict[str, Any]]:

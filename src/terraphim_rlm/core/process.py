@@ -58,3 +58,24 @@ def run(
             child.kill()
             raise
     return Finished(child.returncode, out, err)
+
+
+def detach(log: int) -> int:
+    """Goes on in a child that outlives this process: a session of its own, no terminal, `/` as its folder.
+
+    Args:
+        log: a descriptor that becomes the child's standard output and error.
+
+    Returns:
+        0 in the child, which has all descriptors and locks of the caller; its pid in the caller, which must leave.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    return 0

@@ -66,7 +66,7 @@ def find_session(wanted: str) -> Session:
         InvalidArgument: several begin with it.
         StoreError: the journal cannot be read.
     """
-    wanted = wanted.strip()
+    wanted = wanted.encode("utf-8", "replace").decode().strip()
     with _reader() as reader:
         if wanted and (named := reader.named(wanted)) is not None:
             return named

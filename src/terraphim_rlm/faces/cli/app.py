@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, UnknownCommand
-from terraphim_rlm.faces.cli import ask, attack, bench, conform, doctor, execute, models, parse, runs
+from terraphim_rlm.faces.cli import ask, attack, bench, conform, doctor, execute, models, parse, runs, serve
 from terraphim_rlm.faces.cli.near import near
 from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
 
@@ -61,6 +61,7 @@ def root(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask.ask,
     "exec": execute.execute,
+    "serve": serve.serve,
     "parse": parse.parse,
     "doctor": doctor.doctor,
     "attack": attack.attack,
