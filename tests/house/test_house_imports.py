@@ -22,7 +22,8 @@ FORBIDDEN = ("socket.connect", "socket.bind", "socket.__new__", "socket.getaddri
              "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn",
              "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.putenv", "os.chmod", "os.link", "os.symlink",
              "_thread.start_new_thread", "sqlite3.connect", "signal.pthread_kill")
-MODULE = (".py", ".pyc", ".so")
+# Files that hold modules or name them: pydantic looks its plug-ins up among the installed packages.
+MODULE = (".py", ".pyc", ".so", ".zip", ".dist-info/entry_points.txt")
 current, seen = "", []
 def hook(event, args):
     if not current:
