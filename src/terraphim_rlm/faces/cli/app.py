@@ -74,7 +74,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         "The built-in models, and a test of any model.",
         {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
     ),
-    "bench": ("Measures this installation.", {"engine": bench.engine, "tasks": bench.tasks}),
+    "bench": (
+        "Measures this installation.",
+        {"engine": bench.engine, "sandbox": bench.sandbox, "tasks": bench.tasks},
+    ),
 }
 
 

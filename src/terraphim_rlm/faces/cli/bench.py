@@ -10,12 +10,12 @@ import typer
 from terraphim_rlm.core.errors import Cancelled
 from terraphim_rlm.core.values import SCHEMA_VERSION
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, AsJsonl, Debug, Model, mode
+from terraphim_rlm.faces.cli.options import AsJson, AsJsonl, Debug, Model, Sandbox, mode
 from terraphim_rlm.faces.cli.out import Voice, as_json, speaking, write_out
 from terraphim_rlm.faces.cli.words import one_line
 
 Emit = Callable[[Mapping[str, Any]], None]
-_WIDTHS = "{row:<34} {p50:>9} {p95:>9} {p99:>9} {unit:<6} {goal:>8} {met:<4} {why}"
+_WIDTHS = "{row:<48} {p50:>9} {p95:>9} {p99:>9} {unit:<6} {goal:>8} {met:<4} {why}"
 GOAL_MISSED = 1
 
 
@@ -25,6 +25,24 @@ def engine(as_json: AsJson = False, as_jsonl: AsJsonl = False, debug: Debug = Fa
         from terraphim_rlm.testing.bench import engine as bench
 
         _measured(voice, bench.engine)
+
+
+def sandbox(
+    backend: Sandbox = "auto",
+    long: Annotated[bool, typer.Option("--long", help="Also the rows that take minutes.")] = False,
+    with_peers: Annotated[
+        bool,
+        typer.Option("--with-peers", help="Also other ways to run code; pip installs them the first time."),
+    ] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
+    debug: Debug = False,
+) -> None:
+    """Measures what a sandbox costs to start, to use, to keep and to go back to."""
+    with speaking("bench sandbox", mode(as_json, as_jsonl), debug) as voice:
+        from terraphim_rlm.testing.bench import sandbox as bench
+
+        _measured(voice, lambda emit: bench.sandbox(emit, backend=backend, long=long, with_peers=with_peers))
 
 
 def tasks(
@@ -53,6 +71,8 @@ def _measured(voice: Voice, work: Callable[[Emit], Coroutine[Any, Any, bool]]) -
             write_out(as_json({**row, "machine": machine()}) + "\n")
         elif not voice.quiet:
             voice.say(_line(row))
+            for name, told in row["peers"].items():
+                voice.say(_beside(name, told))
 
     if not voice.quiet:
         voice.note(" ".join(f"{name} {value}" for name, value in machine().items()))
@@ -80,3 +100,8 @@ def _line(row: Mapping[str, Any]) -> str:
         why=one_line(str(row.get("why", "")), 200),
         **cells,
     ).rstrip()
+
+
+def _beside(name: str, told: Mapping[str, Any]) -> str:
+    """A peer's line, under the row that it belongs to."""
+    return _line({"row": f"  {name} {told.get('version') or ''}", "why": told.get("error", ""), **told})

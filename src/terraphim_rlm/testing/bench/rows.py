@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from terraphim_rlm.core.values import SCHEMA_VERSION
@@ -17,30 +18,60 @@ def percentile(samples: Sequence[float], share: float) -> float:
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a row must reach."""
+
+    value: float
+    at: float = 0.5
+    """Which percentile is held to it; share from 0 to 1."""
+    least: bool = False
+    """The row is a rate or a count: more is better, and the goal is the least there may be."""
+
+
 def row(
     name: str,
     unit: str,
     samples: Sequence[float],
-    goal: float | None,
+    goal: float | Goal | None,
     *,
     peers: Mapping[str, Any] | None = None,
     why: str = "",
 ) -> dict[str, Any]:
-    """The stable shape of a result. `met` compares the median with the goal; None = it could not run."""
-    p50 = percentile(samples, 0.5) if samples else None
+    """The stable shape of a result. `met` is None where the row has no goal, or could not run (`why` tells).
+
+    A percentile is always that of the worse side: where more is better, 99 % of the samples are above `p99`.
+    """
+    held = goal if isinstance(goal, Goal) or goal is None else Goal(goal)
+    sign = -1 if held and held.least else 1
     return {
         "schema_version": SCHEMA_VERSION,
         "row": name,
         "unit": unit,
-        "p50": _short(p50),
-        "p95": _short(percentile(samples, 0.95)) if samples else None,
-        "p99": _short(percentile(samples, 0.99)) if samples else None,
-        "goal": goal,
-        "met": None if p50 is None or goal is None else p50 <= goal,
+        **{f"p{share}": _short(_worst(samples, share / 100, sign)) for share in (50, 95, 99)},
+        "goal": held.value if held else None,
+        "met": _met(samples, held, sign),
         "peers": dict(peers or {}),
         "n": len(samples),
         "why": why,
     }
+
+
+def summary(samples: Sequence[float], *, least: bool = False) -> dict[str, Any]:
+    """The figures of a peer, as they stand in a row."""
+    sign = -1 if least else 1
+    figures = {f"p{share}": _short(_worst(samples, share / 100, sign)) for share in (50, 95, 99)}
+    return {**figures, "n": len(samples)}
+
+
+def _worst(samples: Sequence[float], share: float, sign: int) -> float | None:
+    return sign * percentile([sign * sample for sample in samples], share) if samples else None
+
+
+def _met(samples: Sequence[float], goal: Goal | None, sign: int) -> bool | None:
+    if goal is None or (value := _worst(samples, goal.at, sign)) is None:
+        return None
+    return sign * value <= sign * goal.value
 
 
 def machine() -> dict[str, Any]:
