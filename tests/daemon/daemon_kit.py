@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,27 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+@dataclass
+class Said:
+    """What a command line said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def data(self) -> Any:
+        assert self.json["success"], self.out
+        return self.json["data"]
+
+
+Cli = Callable[..., Said]
 
 
 class Unix(http.client.HTTPConnection):

@@ -12,7 +12,19 @@ from typer.core import TyperGroup
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, UnknownCommand
-from terraphim_rlm.faces.cli import ask, attack, bench, conform, doctor, execute, models, parse, runs, serve
+from terraphim_rlm.faces.cli import (
+    ask,
+    attack,
+    bench,
+    conform,
+    doctor,
+    execute,
+    models,
+    parse,
+    runs,
+    serve,
+    session,
+)
 from terraphim_rlm.faces.cli.near import near
 from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
 
@@ -73,6 +85,16 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "models": (
         "The built-in models, and a test of any model.",
         {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
+    ),
+    "session": (
+        "Sandboxes that last, shared by everything that this user runs.",
+        {
+            "new": session.new,
+            "list": session.list_sessions,
+            "show": session.show,
+            "extend": session.extend,
+            "destroy": session.destroy,
+        },
     ),
     "bench": (
         "Measures this installation.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -13,7 +12,7 @@ from terraphim_rlm.faces.cli.answers import evidence_lines, evidence_of
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.tree import RunTree
-from terraphim_rlm.faces.cli.words import clean, columns, number, one_line, seconds, spent
+from terraphim_rlm.faces.cli.words import clean, columns, number, one_line, seconds, spent, when
 
 if TYPE_CHECKING:
     from terraphim_rlm.core.values import RunStatus
@@ -47,20 +46,13 @@ def _row(run: RunSummary) -> list[str]:
     end = run.answer or (run.error or {}).get("message", "")
     return [
         run.id,
-        _when(run.started),
+        when(run.started),
         run.status,
         number(run.spent_tokens),
         took,
         one_line(run.question, 40),
         one_line(end, 60),
     ]
-
-
-def _when(stamp: float) -> str:
-    try:
-        return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, OSError, ValueError):
-        return "?"
 
 
 def show(
@@ -85,7 +77,7 @@ def _as_text(detail: RunDetail) -> str:
         if event.type == "answer" and event.parent is None:
             evidence = evidence_lines(evidence_of(event.data))
     lines = [
-        f"{run.id}  {run.status}  {_when(run.started)}  {one_line(run.model, 80)}",
+        f"{run.id}  {run.status}  {when(run.started)}  {one_line(run.model, 80)}",
         *(f"{'  ' * line.indent}{line.text}" for line in tree.lines()),
     ]
     if run.answer is not None:

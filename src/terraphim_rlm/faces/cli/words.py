@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from terraphim_rlm.core.values import Usage
 
@@ -56,6 +57,14 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+def when(stamp: float) -> str:
+    """A time since the epoch as `2026-11-25 14:05`, where we are."""
+    try:
+        return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):
+        return "?"
 
 
 def size(count: float) -> str:

@@ -1,0 +1,88 @@
+"""How commands find a session and ask the daemon that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import quote
+
+import typer
+
+from terraphim_rlm.core.errors import Cancelled, MissingArgument
+from terraphim_rlm.faces.cli.interrupt import Work
+
+if TYPE_CHECKING:
+    from terraphim_rlm.core.sessions import Session
+    from terraphim_rlm.faces.client.connection import Connection
+
+T = TypeVar("T")
+SESSION_HELP = "Its name, its id or a beginning of that; needless where only one lives."
+SessionArgument = Annotated[str | None, typer.Argument(metavar="[S]", help=SESSION_HELP)]
+SessionOption = Annotated[str | None, typer.Option("--session", metavar="S", help=SESSION_HELP)]
+
+
+def asked(ask: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `ask` gets of the daemon, which is started where none serves.
+
+    Raises:
+        Cancelled: Ctrl-C; the connection is closed, and work that the daemon did for it stopped.
+        RlmError: what the daemon answers, or that there is none.
+    """
+
+    async def work() -> T:
+        from terraphim_rlm.faces.client.daemon import daemon
+
+        async with daemon() as connection:
+            return await ask(connection)
+
+    return Work(work, _left).run()
+
+
+def _left() -> Cancelled:
+    return Cancelled("Interrupted.", fix="What the daemon had begun may be done: `trlm session show` tells.")
+
+
+def known(wanted: str | None) -> Session:
+    """The session that is meant, living or not; without a word, the only one that lives.
+
+    Raises:
+        SessionNotFound: there is none.
+        InvalidArgument: several may be meant; they are listed.
+    """
+    from terraphim_rlm.service.session_records import find_session, only_session
+
+    return only_session() if wanted is None else find_session(wanted)
+
+
+def living(wanted: str | None) -> str:
+    """The id of the living session that is meant. No daemon is started to be told that it has none.
+
+    Raises:
+        SessionError: it does not live.
+        InvalidArgument: as for `known`.
+    """
+    from terraphim_rlm.core.sessions import gone
+
+    found = known(wanted)
+    if found.status != "live":
+        raise gone(found)
+    return found.id
+
+
+def split(words: list[str], command: str, last: str) -> tuple[str | None, str]:
+    """`[S] LAST`: the session, if it is named, and the last word.
+
+    Raises:
+        MissingArgument: there are more or fewer words.
+    """
+    if len(words) not in (1, 2):
+        raise MissingArgument(
+            f"`trlm {command}` takes a session, which may be left out, and {last}.",
+            fix=f"For example: trlm {command} SESSION {last}",
+        )
+    return (words[0] if len(words) == 2 else None), words[-1]
+
+
+def route(session: str, *parts: str) -> str:
+    """The path of a session, or of something of it, at the daemon."""
+    return "/".join(["/api/sessions", *(quote(part, safe="") for part in (session, *parts))])

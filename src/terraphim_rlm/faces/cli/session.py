@@ -1,0 +1,111 @@
+"""`trlm session`: sandboxes that last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from terraphim_rlm.core.values import Resources, to_json
+from terraphim_rlm.faces.cli.options import AsJson, Debug, Sandbox, mode, named_as_options
+from terraphim_rlm.faces.cli.out import speaking
+from terraphim_rlm.faces.cli.reach import SessionArgument, asked, known, living, route
+from terraphim_rlm.faces.cli.words import columns, number, plural, size, when
+
+if TYPE_CHECKING:
+    from terraphim_rlm.core.sessions import Session
+
+_DEFAULT = Resources()
+
+
+def new(
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By which it can be called, too.")] = None,
+    memory: Annotated[int, typer.Option(metavar="MB", help="Most memory.")] = _DEFAULT.memory_mb,
+    cpus: Annotated[float, typer.Option(metavar="N", help="Most CPUs, where that can be enforced.")] = _DEFAULT.cpus,
+    pids: Annotated[int, typer.Option(metavar="N", help="Most processes.")] = _DEFAULT.pids,
+    disk: Annotated[int, typer.Option(metavar="MB", help="Size of its work and tmp folders, each.")] = _DEFAULT.disk_mb,
+    sandbox: Sandbox = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Makes a session and prints its id. It lasts 30 minutes; see `trlm session extend`."""
+    with speaking("session new", mode(as_json), debug) as voice:
+        with named_as_options():
+            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
+        body = {"name": name, "backend": sandbox, "resources": asdict(resources)}
+        made = asked(lambda daemon: daemon.post("/api/sessions", body))
+        voice.give(made, made["id"])
+        called = name or made["id"]
+        voice.note(f"It lasts until {when(made['expires'])}. Use it: trlm exec --session {called} -c CODE")
+
+
+def list_sessions(
+    ended: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", help="Most sessions shown.")] = 100,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Lists the sessions that live, newest first."""
+    with speaking("session list", mode(as_json), debug) as voice:
+        from terraphim_rlm.service import session_records
+
+        found = session_records.list_sessions(limit, status=None if ended else "live")
+        head = ("session", "name", "status", "made", "until", "executions", "failed")
+        table = (
+            columns(head, [_row(each) for each in found])
+            if found
+            else "No session lives. Make one: trlm session new"
+        )
+        voice.give(session_records.sessions_to_json(found), table)
+
+
+def _row(session: Session) -> list[str]:
+    end = session.expires if session.ended is None else session.ended
+    counts = [number(session.executions), number(session.failures)]
+    return [session.id, session.name or "", session.status, when(session.created), when(end), *counts]
+
+
+def show(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Shows one session, also one that has ended."""
+    with speaking("session show", mode(as_json), debug) as voice:
+        found: dict[str, Any] = to_json(known(session))
+        voice.give(found, as_text(found))
+
+
+def extend(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Lets a session last 30 minutes longer, at most three times."""
+    with speaking("session extend", mode(as_json), debug) as voice:
+        wanted = living(session)
+        found = asked(lambda daemon: daemon.post(route(wanted, "extend"), {}))
+        voice.give(found, f"{found['id']} lasts until {when(found['expires'])}.")
+
+
+def destroy(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Ends a session; its files and its state are gone."""
+    with speaking("session destroy", mode(as_json), debug) as voice:
+        wanted = living(session)
+        found = asked(lambda daemon: daemon.delete(route(wanted)))
+        voice.give(found, f"{found['id']} is gone, after {plural(found['executions'], 'execution')}.")
+
+
+def as_text(session: Mapping[str, Any]) -> str:
+    """A session as lines of a name and a value."""
+    had = session["resources"]
+    rows = {
+        "session": session["id"],
+        "name": session["name"],
+        "status": session["status"],
+        "made": when(session["created"]),
+        "until": when(session["ended"] or session["expires"]),
+        "extended": plural(session["extensions"], "time") if session["extensions"] else None,
+        "branched from": session["origin"],
+        "beginning with": session["snapshot"],
+        "sandbox": session["backend"],
+        "memory": size(had["memory_mb"] * 1e6),
+        "disk": size(had["disk_mb"] * 1e6),
+        "executions": f"{session['executions']:,}, {session['failures']:,} failed",
+    }
+    wide = max(map(len, rows))
+    return "\n".join(f"{name:<{wide}}  {value}" for name, value in rows.items() if value)
