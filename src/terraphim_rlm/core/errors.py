@@ -4,7 +4,7 @@ RlmError
 ├── UsageError (ValueError)          the caller asked for something that cannot be
 │   ├── InvalidArgument  MissingArgument  UnknownCommand  ConfigInvalid
 │   ├── PathNotFound  PathIsFolder  PathDenied  FileTooLarge
-│   ├── InputUnreadable  InputEmpty  RunNotFound
+│   ├── InputUnreadable  InputEmpty  RunNotFound  PackageNotFound
 │   └── UnknownModel  ModelNotInstalled  KeyMissing
 ├── ModelError                       the model's provider failed, or refused us
 │   ├── ModelAuth  ModelUnreachable  ModelTimeout  ModelRateLimited
@@ -17,7 +17,8 @@ RlmError
 ├── ValidationError
 │   └── ReplyInvalid  SchemaMismatch  CodeBlocked
 ├── BackendError                     the sandbox's provider failed
-│   └── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy  NotSupported
+│   ├── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy
+│   └── NotSupported  PackagesUnavailable
 ├── SnapshotError                    a state cannot be kept, or cannot come back
 │   └── SnapshotNotFound  SnapshotRefused  SnapshotLimit  SnapshotLost
 ├── SessionError                     a session that is not there, or no further one
@@ -113,6 +114,9 @@ class PathDenied(UsageError): ...
 
 
 class FileTooLarge(UsageError): ...
+
+
+class PackageNotFound(UsageError): ...
 
 
 class InputUnreadable(UsageError): ...
@@ -220,6 +224,9 @@ class SandboxBusy(BackendError): ...
 class NotSupported(BackendError): ...
 
 
+class PackagesUnavailable(BackendError): ...
+
+
 class SnapshotError(RlmError): ...
 
 
@@ -309,6 +316,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     PathIsFolder: _R("E106", 2, 422, -32602, "error", "user", "Name a file in the folder."),
     PathDenied: _R("E107", 2, 403, -32602, "error", "user", "Name a path that the code in the sandbox may use itself."),
     FileTooLarge: _R("E108", 2, 413, -32602, "error", "user", "Read or write it in blocks."),
+    PackageNotFound: _R("E109", 4, 404, -32602, "error", "user", "Check the package's name and version."),
     ConfigInvalid: _R("E105", 2, 422, -32602, "error", "user", "Correct the configuration file."),
     UnknownModel: _R("E201", 2, 422, -32602, "error", "user", "Name a model as provider/model, for example ollama/llama3.2:3b."),
     ModelNotInstalled: _R("E202", 3, 424, -32602, "error", "user", "Run `trlm models get smollm2`, or name a model with --model."),
@@ -337,6 +345,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     SandboxLost: _R("E603", 11, 502, -32022, "error", "provider", "Try again; the sandbox ended before it answered."),
     NotSupported: _R("E604", 11, 501, -32070, "error", "user", "Name a backend that can do this."),
     SandboxBusy: _R("E605", 11, 409, -32050, "error", "user", "Wait for what runs in it, or let it wait longer."),
+    PackagesUnavailable: _R("E606", 6, 503, -32050, "error", "provider", "Check the network and pip's settings (`pip config list`); what was fetched once needs neither."),
     SnapshotNotFound: _R("E701", 12, 404, -32040, "error", "user", "Look at the list of snapshots for its names."),
     SnapshotRefused: _R("E702", 12, 409, -32000, "error", "user", "End or close what is named, then take the snapshot again."),
     SnapshotLimit: _R("E703", 12, 409, -32000, "error", "user", "Forget a snapshot that is not needed any more."),

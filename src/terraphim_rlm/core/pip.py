@@ -59,12 +59,13 @@ exec(then)
 _LOGIN = re.compile(r"//[^/\s@]+@")
 
 Fault = Literal[
-    "no_pip", "time", "stopped", "disk_full", "hashes", "conflict", "builds", "not_found", "unreachable", "other"
+    "no_pip", "time", "stopped", "disk_full", "hashes", "conflict", "builds", "invalid", "not_found", "unreachable", "other"
 ]  # fmt: skip
 _SIGNS: tuple[tuple[str, Fault], ...] = (
     (r"No space left on device|Disk quota exceeded", "disk_full"),
     (r"DO NOT MATCH THE HASHES", "hashes"),
     (re.escape(_REFUSED), "builds"),
+    (r"ERROR: Invalid requirement", "invalid"),
     (r"ResolutionImpossible", "conflict"),
     (r"\(from versions: (?!none\))", "not_found"),
     (r"Retrying \(Retry\(|NewConnectionError|Could not fetch URL .*: connection error", "unreachable"),

@@ -18,6 +18,7 @@ def report(error, sources):
             "traceback": _cut(_trace(error)),
             "exit_code": _exit_code(error),
             "errno": getattr(error, "errno", None) if isinstance(error, OSError) else None,
+            "missing": _missing(error),
         }
     ).encode("utf-8", "surrogatepass")
 
@@ -38,6 +39,14 @@ def _trace(error):
         return "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:
         return f"{type(error).__name__}: (its traceback could not be made)\n"
+
+
+def _missing(error):
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    from . import missing
+
+    return missing.about(error)
 
 
 def _exit_code(error):

@@ -9,7 +9,7 @@ written once above them, in `Sandbox`. A backend whose sandboxes run our guest g
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -37,6 +37,10 @@ class SandboxSpec:
     """Host path -> absolute path in the sandbox, bound read-only. Must be readable by the sandbox's own uid."""
     guest: Mapping[str, bytes] | None = None
     """Files (name -> content) to run in place of the package's own guest; `start.py` or `start.pyc` is run."""
+    packages: tuple[str, ...] = ()
+    """Python packages such as `numpy==2.*`, for code in the sandbox to import; see `packages.requirements`."""
+    on_step: Callable[[str], None] | None = field(default=None, compare=False)
+    """Gets a line for each step of fetching packages, on the event loop; nothing when they lie here already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +293,8 @@ class Backend(Protocol):
             BackendUnavailable: it cannot make a sandbox on this machine; the fix is named.
             SandboxStartFailed: this one did not come up.
             InvalidArgument: the spec asks for what cannot be.
+            PackageNotFound, PackagesUnavailable, DiskFull: its packages are not to be had.
+            NotSupported: this backend cannot do what it asks for.
         """
         ...
 

@@ -24,6 +24,7 @@ from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Guest
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.memory import sealed
+from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 from terraphim_rlm.sandbox.queue import Queue
 from terraphim_rlm.sandbox.shell import Command, StatefulBash
 from terraphim_rlm.sandbox.states import Living, State, States, parked
@@ -31,7 +32,8 @@ from terraphim_rlm.sandbox.transfers import GuestFiles
 
 HOME = "/work"
 _ENV = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "PATH": f"{HOME}/.local/bin:{PACKAGES}/bin:/usr/local/bin:/usr/bin:/bin",
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",  # it breaks none: they are read-only, and it installs into HOME/.local
     "HOME": HOME,
     "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
     "LANG": "C.UTF-8",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -13,21 +13,31 @@ from terraphim_rlm.sandbox.sandbox import Sandbox
 
 @asynccontextmanager
 async def open_sandbox(
-    backend: str = "auto", *, resources: Resources | None = None, prefer: Sequence[str] = ()
+    backend: str = "auto",
+    *,
+    resources: Resources | None = None,
+    packages: Sequence[str] = (),
+    prefer: Sequence[str] = (),
+    on_step: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox for the length of a block.
 
     Args:
         backend: `auto`, or a name such as `bubblewrap`.
         resources: what it may use; the defaults are those of `Resources`.
+        packages: Python packages such as `numpy` or `pandas>=2,<3`, for its code to import. They are fetched once, as
+            wheels, with pip; from then on they are here, also without a network.
         prefer: the order in which `auto` tries backends.
+        on_step: gets a line for each step of fetching packages.
 
     Raises:
+        InvalidArgument, PackageNotFound, PackagesUnavailable, DiskFull: the packages are not to be had.
         BackendUnavailable: nothing that was asked for works here; what was tried and the fix for each.
     """
+    from terraphim_rlm.sandbox.packages.requirements import normalised
     from terraphim_rlm.sandbox.selection import choose
 
-    spec = SandboxSpec(resources=resources or Resources())
+    spec = SandboxSpec(resources or Resources(), packages=normalised(packages), on_step=on_step)
     async with await choose(backend, tuple(prefer)) as chosen, Sandbox(chosen, spec) as box:
         yield box
 

@@ -12,6 +12,7 @@ from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, S
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Exit
 from terraphim_rlm.sandbox.languages import LANGUAGES
+from terraphim_rlm.sandbox.packages import missing
 from terraphim_rlm.sandbox.streams import text
 
 _SIGKILL = 9
@@ -72,6 +73,8 @@ def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
         yield "The whole sandbox ended, with all its files and variables."
     elif state == "lost":
         yield "The interpreter's variables are lost; the next cell starts in a fresh one."
+    if end.report:
+        yield from missing.notes(end.report.get("missing"))
 
 
 def _cell_status(end: CellEnd) -> tuple[Status, int | None, Literal["kept", "lost"]]:

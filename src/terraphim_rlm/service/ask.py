@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,8 @@ from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.select import open_model, read_settings
+from terraphim_rlm.sandbox.opening import open_sandbox
+from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
 
 _MOST_NAMES = 10_000
@@ -38,6 +40,20 @@ class AskRequest:
     resources: Resources = field(default_factory=Resources)
     sandbox: str = "auto"
     schema: Mapping[str, Any] | None = None
+    packages: tuple[str, ...] = ()
+    """Python packages for the code to import; see `fetch_packages`."""
+
+
+async def fetch_packages(
+    packages: Sequence[str], sandbox: str, on_step: Callable[[str], None] | None = None
+) -> None:
+    """Sees to it that they are here, so that fetching them takes none of a run's time. Opens a sandbox with them.
+
+    Raises:
+        RlmError: as `open_sandbox`.
+    """
+    async with open_sandbox(sandbox, packages=packages, on_step=on_step):
+        pass
 
 
 async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
@@ -55,7 +71,14 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
         if named is not None:
             sub_model = open_model(named, base_url=request.base_url)
         settings = Settings(
-            model, sub_model, request.sandbox, request.limits, request.resources, NullGuard(), "auto"
+            model,
+            sub_model,
+            request.sandbox,
+            request.limits,
+            request.resources,
+            NullGuard(),
+            "auto",
+            normalised(request.packages),
         )
         async with Desk(settings, keeps_spare=False) as desk:
             return await desk.ask(Question(request.question, context, request.schema, sinks=tuple(sinks)))

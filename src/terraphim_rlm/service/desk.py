@@ -42,6 +42,8 @@ class Settings:
     resources: Resources
     guard: Guard
     route: Route
+    packages: tuple[str, ...] = ()
+    """Of each sandbox; normalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ class Desk:
         async with self._backend_lock:
             if self._backend is None:
                 self._backend = await choose(self._settings.sandbox)
-        box = Sandbox(self._backend, SandboxSpec(resources=self._settings.resources))
+        spec = SandboxSpec(self._settings.resources, packages=self._settings.packages)
+        box = Sandbox(self._backend, spec)
         await box.start()
         return box
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
+from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.sandbox.streams import OnOutput
@@ -27,25 +29,37 @@ class ExecuteRequest:
     execution: Execution
     sandbox: str = "auto"
     resources: Resources = field(default_factory=Resources)
+    packages: tuple[str, ...] = ()
+    """Python packages for the code to import."""
 
 
-async def execute(request: ExecuteRequest, *, on_output: OnOutput | None = None) -> ExecutionResult:
+async def execute(
+    request: ExecuteRequest,
+    *,
+    on_output: OnOutput | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> ExecutionResult:
     """Runs it in a fresh sandbox. What the code does wrong is in the result; the journal keeps both.
 
     Args:
         on_output: gets (`stdout` or `stderr`, text) as it comes.
+        on_step: gets a line for each step of fetching packages.
 
     Raises:
         InvalidArgument: the request asks for what cannot be.
-        BackendError: there is no sandbox to be had; the fix is named.
+        PackageNotFound: a package is not to be had.
+        BackendError: there is no sandbox to be had, or no package index; the fix is named.
         StoreError: it could not be written down.
     """
     execution = _fitting(request.execution)
     check(execution)
-    spec = SandboxSpec(resources=request.resources)
+    packages = normalised(request.packages)
+    spec = SandboxSpec(request.resources, packages=packages, on_step=on_step)
     with Journal() as journal:
         async with await choose(request.sandbox) as backend, Sandbox(backend, spec) as box:
-            live = Live(box, Made(backend.name, once=True), journal, SYSTEM_CLOCK, _SECONDS)
+            live = Live(
+                box, Made(backend.name, packages=packages, once=True), journal, SYSTEM_CLOCK, _SECONDS
+            )
             try:
                 return await live.executions.execute(execution, on_output=on_output)
             finally:

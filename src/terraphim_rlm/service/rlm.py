@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from terraphim_rlm.engine.task import Route
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model
+from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
 
 
@@ -31,6 +32,7 @@ class Rlm:
         limits: of each run.
         resources: of each sandbox.
         guard: judges code before it runs; None lets everything run.
+        packages: Python packages of each sandbox, such as `numpy==2.*`; see `open_sandbox`.
         route: `auto` sends small inputs to the model whole; `loop` always works by code.
     """
 
@@ -42,6 +44,7 @@ class Rlm:
         sandbox: str = "auto",
         limits: Limits | None = None,
         resources: Resources | None = None,
+        packages: Sequence[str] = (),
         guard: Guard | None = None,
         route: Route = "auto",
     ) -> None:
@@ -55,6 +58,7 @@ class Rlm:
             resources=resources or Resources(),
             guard=guard or NullGuard(),
             route=route,
+            packages=normalised(packages),
         )
         self._desk: Desk | None = None
 

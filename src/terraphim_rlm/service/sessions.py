@@ -16,6 +16,7 @@ from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
 from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.sandbox.streams import OnOutput
@@ -32,6 +33,8 @@ _SPARE_DESCRIPTORS = 256
 """For the journal, the keeper, clients and libraries."""
 _STARTS = 4
 """Sandboxes that start at once; more on two cores only make each of them late."""
+_FETCHES = 2
+"""Sessions with packages that start at once. Apart from the others, which must not wait for a package index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Sessions:
         self._starting = 0
         self._created = self._ended = 0
         self._starts = asyncio.Semaphore(_STARTS)
+        self._fetches = asyncio.Semaphore(_FETCHES)
         self._backends: dict[str, Backend] = {}
         self._choosing = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,17 +102,19 @@ class Sessions:
         """Makes a session; it is durable when this returns.
 
         Raises:
-            InvalidArgument: the name is none, or taken, or the resources cannot be.
+            InvalidArgument: the name is none, or taken, or the resources or packages cannot be.
+            PackageNotFound: a package is not to be had.
             SessionLimit: there are as many as there may be.
             BackendError: no sandbox is to be had; the fix is named.
             StoreError: it could not be written down; there is no session then.
         """
+        packages = normalised(wanted.packages)
         with self._place(1, wanted.name):
             backend = await self._backend(wanted.backend)
-            box = Sandbox(backend, SandboxSpec(resources=wanted.resources))
-            async with self._starts:
+            box = Sandbox(backend, SandboxSpec(wanted.resources, packages=packages))
+            async with self._fetches if packages else self._starts:
                 await box.start()
-            return (await self._admit([box], Made(backend.name, wanted.name, wanted.packages)))[0]
+            return (await self._admit([box], Made(backend.name, wanted.name, packages)))[0]
 
     async def extend(self, session: str) -> Session:
         """Lets it last 1,800 s longer, at most three times.

@@ -12,7 +12,17 @@ from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, Stor
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli import answers, files
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, BaseUrl, Debug, Model, Sandbox, mode, named_as_options
+from terraphim_rlm.faces.cli.options import (
+    AsJson,
+    BaseUrl,
+    Debug,
+    Model,
+    Packages,
+    Sandbox,
+    mode,
+    named_as_options,
+    named_packages,
+)
 from terraphim_rlm.faces.cli.out import Voice, speaking
 from terraphim_rlm.faces.cli.progress import shown
 from terraphim_rlm.faces.cli.tree import RunTree
@@ -37,6 +47,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     turns: Annotated[int, typer.Option(metavar="N", help="Most replies per node.")] = _DEFAULT.turns or 0,
     depth: Annotated[int, typer.Option(metavar="N", help="Most levels of child nodes.")] = _DEFAULT.depth,
     dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
+    packages: Packages = None,
     sandbox: Sandbox = "auto",
     schema: Annotated[str | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
     as_json: AsJson = False,
@@ -59,6 +70,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             limits=limits,
             sandbox=sandbox,
             schema=wanted,
+            packages=named_packages(packages),
         )
         if code := _answered(request, voice):
             raise typer.Exit(code)
@@ -67,6 +79,8 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
 def _answered(request: AskRequest, voice: Voice) -> int:
     """Works, shows, prints; the exit code of an answer that fell short of one."""
     tree = RunTree()
+    if request.packages:
+        _fetched(request, voice)
     if request.model and request.model.startswith("manual:"):
         folder = clean(request.model.removeprefix("manual:"))
         voice.note(
@@ -85,6 +99,16 @@ def _answered(request: AskRequest, voice: Voice) -> int:
         return 0
     voice.note(f"{error.message}\n  fix: {error.fix}")
     return error.row.exit_code
+
+
+def _fetched(request: AskRequest, voice: Voice) -> None:
+    from terraphim_rlm.service.ask import fetch_packages
+
+    def step(line: str) -> None:
+        voice.note(f"trlm: {clean(line)}")
+
+    work = Work(lambda: fetch_packages(request.packages, request.sandbox, step), lambda: _stopped(RunTree()))
+    work.run()
 
 
 def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:

@@ -25,7 +25,15 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import CellError, ExecutionResult, Resources
 from terraphim_rlm.faces.cli import files
 from terraphim_rlm.faces.cli.interrupt import Work
-from terraphim_rlm.faces.cli.options import AsJson, Debug, Sandbox, mode, named_as_options
+from terraphim_rlm.faces.cli.options import (
+    AsJson,
+    Debug,
+    Packages,
+    Sandbox,
+    mode,
+    named_as_options,
+    named_packages,
+)
 from terraphim_rlm.faces.cli.out import Voice, speaking, write_err, write_out
 from terraphim_rlm.faces.cli.words import clean
 from terraphim_rlm.faces.cli.writer import Writer
@@ -68,6 +76,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     disk: Annotated[int, typer.Option(metavar="MB", help="Size of its work and tmp folders, each.")] = _DEFAULT.disk_mb,
     env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable for the code; K alone takes yours.")] = None,
     stdin: Annotated[str | None, typer.Option(metavar="FILE|-", help="What the code reads as its input.")] = None,
+    packages: Packages = None,
     sandbox: Sandbox = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -94,7 +103,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
             None if stdin is None else files.read(stdin, _MOST_STDIN),
             dict(_variable(each) for each in env or []),
         )
-        request = ExecuteRequest(execution, sandbox, resources)
+        request = ExecuteRequest(execution, sandbox, resources, named_packages(packages))
         if exit_code := _executed(request, voice):
             raise typer.Exit(exit_code)
 
@@ -171,8 +180,11 @@ def _streamed(request: ExecuteRequest) -> ExecutionResult:
         written[stream] += len(text)
         writer.put((stream, text))
 
+    def step(line: str) -> None:
+        writer.put(("stderr", f"trlm: {clean(line)}\n"))
+
     with Writer(_hand_on, lambda: work.cancel()) as writer:  # noqa: PLW0108 - made below
-        work = Work(lambda: executed(request, on_output=told), _stopped)
+        work = Work(lambda: executed(request, on_output=told, on_step=step), _stopped)
         result = work.run()
         for stream, whole in (("stdout", result.stdout), ("stderr", result.stderr)):
             writer.put((stream, whole[written[stream] :]))

@@ -27,6 +27,20 @@ BaseUrl = Annotated[
 ]
 Sandbox = Annotated[str, typer.Option(metavar="auto|bubblewrap", help="What isolates the code.")]
 
+Packages = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="P,..", help="Python packages that the code may import, such as numpy==2.*; may be repeated."
+    ),
+]
+
+
+def named_packages(given: list[str] | None) -> tuple[str, ...]:
+    """What `--packages` came to, each of them checked."""
+    from terraphim_rlm.sandbox.packages.requirements import listed, normalised
+
+    return normalised(part for each in given or () for part in listed(each))
+
 
 @contextmanager
 def named_as_options() -> Iterator[None]:

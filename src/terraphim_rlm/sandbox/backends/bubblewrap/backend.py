@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -20,11 +21,13 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
+from terraphim_rlm.sandbox.backends.bubblewrap.layered import Layers
 from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.machine import GuestMachine
 from terraphim_rlm.sandbox.memory import sealed
+from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 
 NAME = "bubblewrap"
 _START_SECONDS = 20.0
@@ -98,6 +101,7 @@ class Bubblewrap:
         self._machine: _Machine | None = None
         self._measured: ExecutorCapabilities | None = None
         self._probing = asyncio.Lock()
+        self._layers = Layers()
 
     async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
@@ -112,6 +116,10 @@ class Bubblewrap:
             self._machine is None
         ):  # the first time this reads files and may run another Python: not in the loop
             self._machine = await asyncio.to_thread(_machine)
+        if spec.packages:
+            at = self._machine
+            path = await self._layers.path(spec.packages, at.python, at.uid, spec.on_step)
+            spec = replace(spec, binds={**spec.binds, path: PACKAGES})
         tried: list[tuple[str, str]] = []
         for bwrap in [self.bwrap] if self.bwrap else self._machine.bwraps:
             try:
@@ -177,7 +185,10 @@ class Bubblewrap:
         return self._keeper.statistics()
 
     async def close(self) -> None:
-        await self._keeper.close()
+        try:
+            await self._keeper.close()
+        finally:
+            self._layers.close()
 
     async def __aenter__(self) -> Self:
         return self

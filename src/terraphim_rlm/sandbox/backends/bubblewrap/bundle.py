@@ -100,7 +100,7 @@ def _save(store: Path, files: dict[str, bytes]) -> None:
     body = marshal.dumps(files, 2)
     draft = store.with_name(f"draft-{os.getpid()}")
     try:
-        store.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(sha256(body).digest() + body)
         draft.rename(store)
         old = sorted(store.parent.glob("guest-*"), key=lambda path: path.stat().st_mtime)

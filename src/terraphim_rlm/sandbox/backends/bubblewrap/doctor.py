@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.core.values import Check, ExecutorCapabilities
+from terraphim_rlm.guest.missing import installed
 from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 
+_MOST_NAMED = 30
 _DELEGATE = (
     "Run it as `systemd-run --user --scope -p Delegate=yes trlm ..` (systemd with cgroup v2), or as root: "
     "a control group of its own lets the kernel hold all processes together."
@@ -17,7 +20,7 @@ _DELEGATE = (
 
 async def checks() -> list[Check]:
     """Every check, in the order in which they build on each other. Starts two sandboxes; about 0.2 seconds."""
-    found = [_programs(), _namespaces(), _filter(), _python()]
+    found = [_programs(), _namespaces(), _filter(), _python(), _packages()]
     async with Bubblewrap() as backend:
         try:
             capabilities = await backend.probe()
@@ -70,6 +73,26 @@ def _python() -> Check:
     reader = "this user" if uid is None else f"uid {uid}"
     version = ".".join(map(str, python.version))
     return Check("guest-python", "ok", f"{python.path} {version}, readable by {reader}")
+
+
+def _packages() -> Check:
+    """Looks where the guest's Python looks: the same folders lie at the same places in the sandbox."""
+    try:
+        python = host.guest_python(host.drop_uid())
+    except RlmError:
+        return Check(
+            "guest-packages", "warn", "none: there is no Python for the sandbox", "See guest-python."
+        )
+    library = f"{python.prefix}/lib/python{python.version[0]}.{python.version[1]}/site-packages"
+    found: list[str] = installed(  # type: ignore[no-untyped-call]
+        [library, "/usr/lib/python3/dist-packages"]
+    )
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    seen = f"{', '.join(found[:_MOST_NAMED])}{more}" if found else "none but the standard library"
+    adding = (
+        "fetched with pip" if find_spec("pip") else "not to be had: pip is not installed beside this program"
+    )
+    return Check("guest-packages", "ok", f"{seen}; others by --packages, {adding}")
 
 
 def _trial(backend: Bubblewrap, capabilities: ExecutorCapabilities) -> Check:

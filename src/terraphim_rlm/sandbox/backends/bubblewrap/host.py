@@ -20,7 +20,8 @@ SANDBOX_UID = 64321
 """Kernel uid of sandboxes that root starts: nobody's, so that root's files and sysctls stay out of reach."""
 OLDEST_PYTHON = (3, 9)
 _CACHE = Path("/var/cache/terraphim-rlm")
-_ASK = "import sys, importlib.util as u; print(*sys.version_info[:3], u.MAGIC_NUMBER.hex(), sys.base_prefix)"
+_TAG = "'-'.join((sys.implementation.cache_tag, sys.abiflags, getattr(sys.implementation, '_multiarch', '')))"
+_ASK = f"import sys, importlib.util as u; print(*sys.version_info[:3], u.MAGIC_NUMBER.hex(), {_TAG}, sys.base_prefix)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class GuestPython:
     version: tuple[int, int, int]
     magic: bytes
     """Of its compiled files: equal magic means that code compiled by one interpreter runs in the other."""
+    tag: str = ""
+    """Implementation, flags of its ABI and platform: with the version, they decide which wheels fit."""
 
 
 def drop_uid(euid: int | None = None, uid_map: str | None = None) -> int | None:
@@ -100,11 +103,7 @@ def _copied(bwrap: str) -> str:
     digest = sha256(Path(bwrap).read_bytes()).hexdigest()[:32]
     home = _CACHE / f"bwrap-{digest}"
     target = home / package.name / "_bin" / "bwrap"
-    if not _CACHE.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        _CACHE.chmod(0o755)
-    if _CACHE.is_symlink() or _CACHE.stat().st_uid != 0 or _CACHE.stat().st_mode & 0o022:
-        raise BackendUnavailable(f"{_CACHE} is not root's alone.", fix=f"Remove {_CACHE}.")
+    shared_cache()
     if target.exists():
         return str(target)
     draft = _CACHE / f"draft-{os.getpid()}"
@@ -120,6 +119,20 @@ def _copied(bwrap: str) -> str:
     except OSError:  # another process was first
         shutil.rmtree(draft)
     return str(target)
+
+
+def shared_cache() -> Path:
+    """Root's folder for what the sandboxes' uid reads.
+
+    Raises:
+        BackendUnavailable: somebody else could write to it.
+    """
+    if not _CACHE.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        _CACHE.chmod(0o755)
+    if _CACHE.is_symlink() or _CACHE.stat().st_uid != 0 or _CACHE.stat().st_mode & 0o022:
+        raise BackendUnavailable(f"{_CACHE} is not root's alone.", fix=f"Remove {_CACHE}.")
+    return _CACHE
 
 
 @cache
@@ -151,7 +164,8 @@ def _pythons() -> Iterator[GuestPython]:
     from importlib.util import MAGIC_NUMBER
 
     own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    yield GuestPython(own, os.path.realpath(sys.base_prefix), sys.version_info[:3], MAGIC_NUMBER)
+    prefix = os.path.realpath(sys.base_prefix)
+    yield GuestPython(own, prefix, sys.version_info[:3], MAGIC_NUMBER, tag())
     for folder in process.BASE_PATH.split(":"):
         path = os.path.realpath(f"{folder}/python3")
         if path != own and os.access(path, os.X_OK):
@@ -160,16 +174,20 @@ def _pythons() -> Iterator[GuestPython]:
                 yield python
 
 
+def tag() -> str:
+    """`GuestPython.tag` of the Python that runs this."""
+    return str(eval(_TAG))  # noqa: S307 - ours, and so the same as another Python's
+
+
 @cache
 def _ask(path: str) -> GuestPython | None:
     try:
         answer = process.run([path, "-I", "-S", "-c", _ASK], timeout=20)
-        major, minor, micro, magic, prefix = answer.stdout.decode().strip().split(" ", 4)
+        major, minor, micro, magic, tag, prefix = answer.stdout.decode().strip().split(" ", 5)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return GuestPython(
-        path, os.path.realpath(prefix), (int(major), int(minor), int(micro)), bytes.fromhex(magic)
-    )
+    version = (int(major), int(minor), int(micro))
+    return GuestPython(path, os.path.realpath(prefix), version, bytes.fromhex(magic), tag)
 
 
 def _in_home(path: str) -> bool:
