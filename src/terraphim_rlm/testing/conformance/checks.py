@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -99,6 +100,17 @@ async def within(seconds: float, work: Awaitable[Any], what: str) -> Any:
             return await work
     except TimeoutError:
         raise AssertionError(f"{what} is not over after {seconds:g} s") from None
+
+
+@asynccontextmanager
+async def branched(box: Box, *arguments: Any) -> AsyncIterator[list[Box]]:
+    """Branches for the length of a block."""
+    boxes: list[Box] = await box.branch(*arguments)
+    try:
+        yield boxes
+    finally:
+        for each in boxes:
+            await each.close()
 
 
 def marker() -> str:

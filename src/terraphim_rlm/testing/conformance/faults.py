@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terraphim_rlm.testing.conformance.lies import machines, options, results
+from terraphim_rlm.testing.conformance.lies import machines, options, results, rollbacks, states
 from terraphim_rlm.testing.conformance.lies.wrapped import FAULTS, Fault, Wrapped, wrapped
 from terraphim_rlm.testing.conformance.model import Case, Target
 from terraphim_rlm.testing.conformance.runner import Conformance
 
 __all__ = ["FAULTS", "Caught", "Fault", "Wrapped", "catch", "catch_all", "table", "wrapped"]
-_ = (machines, options, results)  # importing them fills the table
+_ = (machines, options, results, rollbacks, states)  # importing them fills the table
 
 
 @dataclass(frozen=True, slots=True)
