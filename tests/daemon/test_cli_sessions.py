@@ -95,6 +95,7 @@ def test_a_session_is_extended_three_times_at_most(cli: Cli) -> None:
     [
         (["new", "--name", "../x"], "E002", "cannot be called"),
         (["new", "--memory", "0"], "E002", "Give --memory a sensible value"),
+        (["new", "--packages", "../x"], "E002", "../x"),
         (["new", "--sandbox", "cobol"], "E002", "cobol"),
         (["list", "--limit", "0"], "E002", "limit must be"),
         (["lst"], "E001", "Did you mean `trlm session list`?"),

@@ -197,6 +197,15 @@ class ExecutionResult:
         del fields["stdout_bytes"]
         return {"schema_version": SCHEMA_VERSION, **fields}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ExecutionResult:
+        """What `to_json` made `data` of, without `stdout_bytes`; what a newer version added is left out."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known |= {name: tuple(data.get(name, ())) for name in ("files_changed", "notes")}
+        if (error := data.get("error")) is not None:
+            known["error"] = CellError(error["type"], error["message"], error.get("traceback", ""))
+        return cls(**known)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

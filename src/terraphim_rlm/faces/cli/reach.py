@@ -9,13 +9,23 @@ from urllib.parse import quote
 import typer
 
 from terraphim_rlm.core.errors import Cancelled, MissingArgument
+from terraphim_rlm.core.values import Resources
 from terraphim_rlm.faces.cli.interrupt import Work
+from terraphim_rlm.faces.cli.jobs import Job, OnOutput, OnStep
 
 if TYPE_CHECKING:
     from terraphim_rlm.core.sessions import Session
+    from terraphim_rlm.core.values import ExecutionResult
     from terraphim_rlm.faces.client.connection import Connection
+    from terraphim_rlm.service.executions import Execution
 
 T = TypeVar("T")
+_FIXES = {
+    "killed": "Look for what the code does to itself; a limit of the session that is too low kills, too.",
+    "oom": "Make a session with more: trlm session new --memory MB.",
+    "disk_full": "Remove files, or make a session with more: trlm session new --disk MB.",
+    "interrupted": "Make another one with `trlm session new`.",
+}
 SESSION_HELP = "Its name, its id or a beginning of that; needless where only one lives."
 SessionArgument = Annotated[str | None, typer.Argument(metavar="[S]", help=SESSION_HELP)]
 SessionOption = Annotated[str | None, typer.Option("--session", metavar="S", help=SESSION_HELP)]
@@ -54,8 +64,8 @@ def known(wanted: str | None) -> Session:
     return only_session() if wanted is None else find_session(wanted)
 
 
-def living(wanted: str | None) -> str:
-    """The id of the living session that is meant. No daemon is started to be told that it has none.
+def living(wanted: str | None) -> Session:
+    """The living session that is meant. No daemon is started to be told that it has none.
 
     Raises:
         SessionError: it does not live.
@@ -66,7 +76,28 @@ def living(wanted: str | None) -> str:
     found = known(wanted)
     if found.status != "live":
         raise gone(found)
-    return found.id
+    return found
+
+
+def job_in(session: Session, execution: Execution) -> Job:
+    """Code in a session; Ctrl-C stops the code, and the session goes on."""
+
+    async def run(on_output: OnOutput | None, _: OnStep | None) -> ExecutionResult:
+        from terraphim_rlm.faces.client.daemon import daemon
+        from terraphim_rlm.faces.client.executing import execute
+
+        async with daemon() as connection:
+            return await execute(connection, session.id, execution, on_output)
+
+    called = session.name or session.id
+    had = {**session.resources, "network": tuple(session.resources["network"])}
+    return Job(
+        run,
+        lambda: Cancelled(f"Stopped; the session {called} goes on.", fix="Its state is what the code left."),
+        execution.timeout,
+        Resources(**had),
+        _FIXES,
+    )
 
 
 def split(words: list[str], command: str, last: str) -> tuple[str | None, str]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terraphim_rlm.core.values import Resources, to_json
-from terraphim_rlm.faces.cli.options import AsJson, Debug, Sandbox, mode, named_as_options
+from terraphim_rlm.faces.cli.options import (
+    AsJson,
+    Debug,
+    Packages,
+    Sandbox,
+    mode,
+    named_as_options,
+    named_packages,
+)
 from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.reach import SessionArgument, asked, known, living, route
 from terraphim_rlm.faces.cli.words import columns, number, plural, size, when
@@ -20,12 +28,14 @@ if TYPE_CHECKING:
 _DEFAULT = Resources()
 
 
-def new(
+def new(  # noqa: PLR0913 - one parameter per option is Typer's way
+    *,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="By which it can be called, too.")] = None,
     memory: Annotated[int, typer.Option(metavar="MB", help="Most memory.")] = _DEFAULT.memory_mb,
     cpus: Annotated[float, typer.Option(metavar="N", help="Most CPUs, where that can be enforced.")] = _DEFAULT.cpus,
     pids: Annotated[int, typer.Option(metavar="N", help="Most processes.")] = _DEFAULT.pids,
     disk: Annotated[int, typer.Option(metavar="MB", help="Size of its work and tmp folders, each.")] = _DEFAULT.disk_mb,
+    packages: Packages = None,
     sandbox: Sandbox = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -34,7 +44,8 @@ def new(
     with speaking("session new", mode(as_json), debug) as voice:
         with named_as_options():
             resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
-        body = {"name": name, "backend": sandbox, "resources": asdict(resources)}
+        wanted = {"name": name, "backend": sandbox, "resources": asdict(resources)}
+        body = {**wanted, "packages": named_packages(packages)}
         made = asked(lambda daemon: daemon.post("/api/sessions", body))
         voice.give(made, made["id"])
         called = name or made["id"]
@@ -77,7 +88,7 @@ def show(session: SessionArgument = None, as_json: AsJson = False, debug: Debug 
 def extend(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Lets a session last 30 minutes longer, at most three times."""
     with speaking("session extend", mode(as_json), debug) as voice:
-        wanted = living(session)
+        wanted = living(session).id
         found = asked(lambda daemon: daemon.post(route(wanted, "extend"), {}))
         voice.give(found, f"{found['id']} lasts until {when(found['expires'])}.")
 
@@ -85,7 +96,7 @@ def extend(session: SessionArgument = None, as_json: AsJson = False, debug: Debu
 def destroy(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Ends a session; its files and its state are gone."""
     with speaking("session destroy", mode(as_json), debug) as voice:
-        wanted = living(session)
+        wanted = living(session).id
         found = asked(lambda daemon: daemon.delete(route(wanted)))
         voice.give(found, f"{found['id']} is gone, after {plural(found['executions'], 'execution')}.")
 
@@ -105,6 +116,7 @@ def as_text(session: Mapping[str, Any]) -> str:
         "sandbox": session["backend"],
         "memory": size(had["memory_mb"] * 1e6),
         "disk": size(had["disk_mb"] * 1e6),
+        "packages": ", ".join(session["packages"]),
         "executions": f"{session['executions']:,}, {session['failures']:,} failed",
     }
     wide = max(map(len, rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -64,7 +64,7 @@ class Connection:
         """Sends blocks as the body."""
         return await self._json("PUT", path, params=_given(query), content=blocks)
 
-    async def lines(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def lines(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The lines that a POST answers with, as they come. Leave it with `aclosing`."""
         headers = {**_JSON, "Accept": "application/x-ndjson"}
         content = json.dumps(body).encode()
