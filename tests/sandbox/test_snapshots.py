@@ -385,3 +385,46 @@ async def test_without_room_for_a_process_nothing_is_lost() -> None:
         await _said(box, "for pid in full: os.kill(pid, 9)\nfor pid in full: os.waitpid(pid, 0)")
         await box.rollback("s")
         assert await _said(box, "print(x)") == "1"
+
+
+async def test_bash_comes_back_with_variables_functions_and_folder(box: Sandbox) -> None:
+    await box.run(
+        "mkdir -p d; cd d; x=1; export Y='a b'; z=(1 2 3); f() { echo f$x; }; alias l=ls; set -u", "bash"
+    )
+    kept = await box.snapshot("s")
+    assert kept.languages["bash"] == "kept"
+    see = "f; echo $Y ${z[2]} $PWD $-; alias l"
+    before = await box.run(see, "bash")
+    await box.run("cd /; x=2; unset Y z; f() { :; }; set +u; rm -r /work/d", "bash")
+    await box.rollback("s")
+    after = await box.run(see, "bash")
+    assert after.stdout == before.stdout
+    assert "f1\na b 3 /work/d" in after.stdout
+    (one,) = await box.branch(1, "s")
+    assert (await one.run("x=7; f; pwd", "bash")).stdout == "f7\n/work/d\n"
+    assert (await box.run("f", "bash")).stdout == "f1\n"
+    await one.close()
+
+
+async def test_javascript_comes_back_by_its_cells_and_does_nothing_to_files_twice(box: Sandbox) -> None:
+    if "javascript" not in box.capabilities.languages:
+        pytest.skip("no Node.js here")
+    assert (
+        await box.run("let n = 1; const fs = require('fs'); fs.appendFileSync('log', 'once')", "javascript")
+    ).status == "ok"
+    await box.run("n += 1; function twice() { return n * 2 }", "javascript")
+    await _said(box, "x = 5")
+    kept = await box.snapshot("s")
+    assert kept.languages == {"python": "kept", "javascript": "replayed"}
+    await box.run("n = 100; fs.writeFileSync('log', 'spoilt')", "javascript")
+    await box.rollback("s")
+    assert (
+        await box.run("console.log(n, twice(), fs.readFileSync('log', 'utf8'))", "javascript")
+    ).stdout == "2 4 once\n"
+    assert await _said(box, "print(x, open('log').read(), __import__('os').getcwd())") == "5 once /work"
+    (one,) = await box.branch(1, "s")
+    assert (
+        await one.run("n += 5; console.log(n, fs.readFileSync('log', 'utf8'))", "javascript")
+    ).stdout == "7 once\n"
+    assert (await box.run("console.log(n)", "javascript")).stdout == "2\n"
+    await one.close()

@@ -54,7 +54,7 @@ async def test_an_execution_that_says_nothing_or_fails_gives_its_result_alone(
 @pytest.mark.sandbox
 async def test_leaving_the_loop_early_stops_the_code_and_keeps_its_state(box: Sandbox) -> None:
     async with aclosing(
-        box.stream("x = 1\nprint('in', flush=True)\nimport time\ntime.sleep(1000)")
+        box.stream("import time\nx = 1\nprint('in', flush=True)\ntime.sleep(1000)")
     ) as pieces:
         async for piece in pieces:
             assert piece == Output("stdout", "in\n")

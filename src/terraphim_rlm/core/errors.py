@@ -18,7 +18,7 @@ RlmError
 │   └── ReplyInvalid  SchemaMismatch  CodeBlocked
 ├── BackendError                     the sandbox's provider failed
 │   ├── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy
-│   └── NotSupported  PackagesUnavailable
+│   └── NotSupported  PackagesUnavailable  ToolchainMissing
 ├── SnapshotError                    a state cannot be kept, or cannot come back
 │   └── SnapshotNotFound  SnapshotRefused  SnapshotLimit  SnapshotLost
 ├── SessionError                     a session that is not there, or no further one
@@ -227,6 +227,9 @@ class NotSupported(BackendError): ...
 class PackagesUnavailable(BackendError): ...
 
 
+class ToolchainMissing(NotSupported): ...
+
+
 class SnapshotError(RlmError): ...
 
 
@@ -344,6 +347,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     SandboxStartFailed: _R("E602", 11, 503, -32050, "error", "provider", "Run `trlm doctor`; it names what is missing."),
     SandboxLost: _R("E603", 11, 502, -32022, "error", "provider", "Try again; the sandbox ended before it answered."),
     NotSupported: _R("E604", 11, 501, -32070, "error", "user", "Name a backend that can do this."),
+    ToolchainMissing: _R("E607", 11, 501, -32070, "error", "user", "Install the language for all users, or name a backend that has it."),
     SandboxBusy: _R("E605", 11, 409, -32050, "error", "user", "Wait for what runs in it, or let it wait longer."),
     PackagesUnavailable: _R("E606", 6, 503, -32050, "error", "provider", "Check the network and pip's settings (`pip config list`); what was fetched once needs neither."),
     SnapshotNotFound: _R("E701", 12, 404, -32040, "error", "user", "Look at the list of snapshots for its names."),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from terraphim_rlm.core.errors import SandboxLost
+from terraphim_rlm.core.errors import NotSupported, SandboxLost
 from terraphim_rlm.core.ledger import Account, Ledger, Remaining
 from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
 from terraphim_rlm.engine import prompts
@@ -149,11 +149,33 @@ class Hands:
             return await self._shell(turn, command.command, done)
         if command.language == "bash":
             return await self._shell(turn, command.code, done)
-        return await self._code(turn, command.code, done, command.language)
+        if command.language != "python":
+            return await self._elsewhere(turn, command, done)
+        return await self._code(turn, command.code, done)
 
-    async def _code(self, turn: int, code: str, done: Done, language: str = "python") -> ExecutionResult:
-        number = self._begin(turn, language, code)
-        blocked = await self._judged(code, language)
+    async def _elsewhere(self, turn: int, command: Code, done: Done) -> ExecutionResult:
+        """A block in a language that has no sub-calls."""
+        number = self._begin(turn, command.language, command.code)
+        result = await self._judged(command.code, command.language)
+        if result is None:
+            try:
+                result = await self._sandbox.run(
+                    command.code, command.language, timeout=self._seconds(), on_output=self._output(number)
+                )
+            except NotSupported as error:
+                result = ExecutionResult(
+                    "",
+                    "backend_unavailable",
+                    stderr=error.message,
+                    backend=self._sandbox.capabilities.backend,
+                )
+        result = self._end(number, command.code, result, done)
+        self._account.check_time()
+        return result
+
+    async def _code(self, turn: int, code: str, done: Done) -> ExecutionResult:
+        number = self._begin(turn, "python", code)
+        blocked = await self._judged(code, "python")
         if blocked is not None:
             return self._end(number, code, blocked, done)
         left = self._account.remaining_seconds()

@@ -189,6 +189,8 @@ def _spawn(host, request, fds):
     status = 127
     try:
         _child_setup(host, request, fds)
+        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):  # by Python; a program would inherit that
+            _signal.signal(ignored, _signal.SIG_DFL)
         posix.execve(request["argv"][0], request["argv"], request["env"])
     except OSError as error:
         posix.write(2, f"{error.filename or request['argv'][0]}: {posix.strerror(error.errno)}\n".encode())

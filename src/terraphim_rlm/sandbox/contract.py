@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from terraphim_rlm.sandbox.queue import Queue
     from terraphim_rlm.sandbox.streams import OnOutput
 
-ROOTS = ("/work", "/tmp")  # noqa: S108 - the sandbox's own
+HOME = "/work"
+"""Where code runs when nobody names another folder."""
+ROOTS = (HOME, "/tmp")  # noqa: S108 - the sandbox's own
 """The folders whose files belong to a sandbox's state; a snapshot holds them."""
 
 
@@ -57,6 +59,20 @@ class Request:
     cwd: str | None = None
     """None = where the interpreter is; for programs from start to end, the sandbox's work folder."""
     on_output: OnOutput | None = None
+    program: bytes | None = None
+    """What `code` was compiled to; always there for languages that are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What runs or compiles a language in a backend's sandboxes."""
+
+    program: str
+    """Absolute path in a sandbox that has `binds`."""
+    identity: str
+    """Another one means that it may compile to something else."""
+    binds: Mapping[str, str] = field(default_factory=dict)
+    """For `SandboxSpec.binds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +247,11 @@ class Machine(Protocol):
         """
         ...
 
-    async def restore(self, state: MachineState) -> None:
+    async def restore(self, state: MachineState) -> tuple[str, ...]:
         """Makes it what it was; the state stays, and can be restored again.
+
+        Returns:
+            What is not as it was, one phrase each.
 
         Raises:
             SnapshotLost: the state is gone, and nothing has changed.
@@ -295,6 +314,14 @@ class Backend(Protocol):
             InvalidArgument: the spec asks for what cannot be.
             PackageNotFound, PackagesUnavailable, DiskFull: its packages are not to be had.
             NotSupported: this backend cannot do what it asks for.
+        """
+        ...
+
+    def toolchain(self, language: str) -> Toolchain:
+        """What runs or compiles `language` in its sandboxes; looked for once per process.
+
+        Raises:
+            ToolchainMissing: there is none; the message says what to install.
         """
         ...
 

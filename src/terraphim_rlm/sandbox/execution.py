@@ -51,6 +51,10 @@ class CellEnd:
     stderr: bytes = b""
     truncated: bool = False
     seconds: float = 0.0
+    compiling: float | None = None
+    """Seconds that its compiler took before; 0 when the program lay there already, None when nothing is compiled."""
+    notes: tuple[str, ...] = ()
+    """What else is to be said of it, as whole sentences."""
     oom: bool = False
     """The kernel killed something in the sandbox for memory while it ran."""
 

@@ -96,9 +96,12 @@ class Interpreter:
             self._gone(body, None, end)
         if self._body is not None:
             return
-        self._body = await self._embodied(lambda fds: self._guest.fork(self.cwd, self._env, fds))
+        self._body = await self._embodied(self._born)
         if self._context is not None:
             self._hand_over(self._context)
+
+    async def _born(self, fds: Sequence[int]) -> Child:
+        return await self._guest.fork(self.cwd, self._env, fds)
 
     async def _embodied(self, make: Callable[[Sequence[int]], Awaitable[Child]]) -> Body:
         """A new process, made by `make` of its standard streams and channel."""
@@ -143,7 +146,7 @@ class Interpreter:
         Args:
             timeout: seconds of the cell's own work; waiting for sub-calls does not count.
             cap: seconds until it is stopped in any case.
-            options: env and cwd for this cell only.
+            options: env and cwd for this cell only, as OPTIONS has them.
             stdin_fd: a sealed memory file to read.
 
         Raises:
@@ -159,7 +162,7 @@ class Interpreter:
         started = self._loop.time()
         running = self._begin(timeout, handler, heard)
         if options or stdin_fd is not None:
-            extra = {**(options or {}), "stdin": stdin_fd is not None}
+            extra = {"stdin": stdin_fd is not None, **(options or {})}
             channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
         channel.send(frames.EXEC, running.number, source)
         running.arm(cap)
@@ -236,7 +239,7 @@ class Interpreter:
         said = await self._answer(frames.PARK, json.dumps(asked).encode(), seconds=_PARK_SECONDS)
         self._parked = self._body
         failed = (said["failed"],) if "failed" in said else ()
-        return Parked(_phrases([*failed, *_listed(said.get("problems"))]), _phrases(said.get("variables")))
+        return Parked(phrases([*failed, *_listed(said.get("problems"))]), phrases(said.get("variables")))
 
     async def enter(self) -> None:
         """Lets it take up its files again."""
@@ -376,7 +379,7 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _phrases(value: object) -> tuple[str, ...]:
+def phrases(value: object) -> tuple[str, ...]:
     """A list of short texts, as far as it is one."""
     items = _listed(value)[:_MOST_PHRASES]
     return tuple(text(item[:_PHRASE].encode("utf-8", "replace")) for item in items if isinstance(item, str))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Self
 from weakref import WeakSet
 
-from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotRefused
+from terraphim_rlm.core.errors import SandboxLost, SnapshotRefused
 from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.sandbox.contract import (
+    HOME,
     ROOTS,
     Consumption,
     FileDiff,
@@ -19,26 +19,16 @@ from terraphim_rlm.sandbox.contract import (
     MachineState,
     Request,
     SandboxSpec,
+    Toolchain,
 )
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.guest import Guest
 from terraphim_rlm.sandbox.interpreter import Interpreter
-from terraphim_rlm.sandbox.memory import sealed
-from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 from terraphim_rlm.sandbox.queue import Queue
-from terraphim_rlm.sandbox.shell import Command, StatefulBash
-from terraphim_rlm.sandbox.states import Living, State, States, parked
+from terraphim_rlm.sandbox.runners import Runners
+from terraphim_rlm.sandbox.states import State, States, parked
 from terraphim_rlm.sandbox.transfers import GuestFiles
 
-HOME = "/work"
-_ENV = {
-    "PATH": f"{HOME}/.local/bin:{PACKAGES}/bin:/usr/local/bin:/usr/bin:/bin",
-    "PIP_BREAK_SYSTEM_PACKAGES": "1",  # it breaks none: they are read-only, and it installs into HOME/.local
-    "HOME": HOME,
-    "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
-    "LANG": "C.UTF-8",
-    "USER": "sandbox",
-}
 _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""
 
@@ -46,8 +36,9 @@ _WIDTHS = {"sh": 32, "files": 8}
 class _Shared:
     """What the machines have in common that branched from one another: they are one guest."""
 
-    def __init__(self, link: GuestLink) -> None:
+    def __init__(self, link: GuestLink, toolchain: Callable[[str], Toolchain]) -> None:
         self.guest = Guest(link)
+        self.toolchain = toolchain
         self.turns = Queue(_WIDTHS)
         self.states = States(link)
         self.lock = asyncio.Lock()
@@ -69,24 +60,20 @@ class GuestMachine:
         self._shared = shared
         self._spec = spec
         self._view = view
-        self._python: Interpreter | None = None
-        self._bash: StatefulBash | None = None
+        self._runners = Runners(shared.guest, spec, shared.toolchain)
+        self._comes_from: State | None = None
+        """Whose other interpreters are to be taken up when its files are first shown."""
         self._further: WeakSet[Interpreter] = WeakSet()
-        self._runners: Mapping[str, Callable[[Request], Awaitable[CellEnd]]] = {
-            "python": self._run_python,
-            "bash": self._run_bash,
-            "sh": self._run_command,
-        }
         shared.members.append(self)
 
     @classmethod
-    async def started(cls, link: GuestLink, spec: SandboxSpec) -> Self:
-        """The machine of a guest that was booted.
+    async def started(cls, link: GuestLink, spec: SandboxSpec, toolchain: Callable[[str], Toolchain]) -> Self:
+        """The machine of a guest that was booted; `toolchain` is `Backend.toolchain`.
 
         Raises:
             SandboxStartFailed: its first word did not come.
         """
-        shared = _Shared(link)
+        shared = _Shared(link, toolchain)
         try:
             await shared.guest.start()
         except BaseException:
@@ -123,21 +110,16 @@ class GuestMachine:
     @property
     def python(self) -> Interpreter:
         """The interpreter of `language="python"`."""
-        if self._python is None:
-            self._python = self._new_interpreter(HOME)
-        return self._python
+        return self._runners.python
 
     def new_interpreter(self, cwd: str = HOME) -> Interpreter:
-        interpreter = self._new_interpreter(cwd)
+        interpreter = self._runners.new_interpreter(cwd)
         self._further.add(interpreter)
         return interpreter
 
-    def _new_interpreter(self, cwd: str) -> Interpreter:
-        return Interpreter(self.guest, cwd, self._environment({}), self._spec.resources.output_bytes)
-
     async def execute(self, request: Request) -> CellEnd:
         await self._come()
-        return await self._runners[request.language](request)
+        return await self._runners.run(request)
 
     async def snapshot(self, *, partial: bool) -> State:
         await self._come()
@@ -146,9 +128,9 @@ class GuestMachine:
                 "Another interpreter works in this sandbox.",
                 fix="Take snapshots when no child node is at work.",
             )
-        return await self._shared.states.take(self._view, self.python, self._others(), partial)
+        return await self._shared.states.take(self._view, self._runners, partial)
 
-    async def restore(self, state: MachineState) -> None:
+    async def restore(self, state: MachineState) -> tuple[str, ...]:
         kept, states = _own(state), self._shared.states
         await kept.python.check()
         await self._come()
@@ -159,16 +141,44 @@ class GuestMachine:
         except BaseException:
             await states.drop_view(view)
             raise
+        await self._runners.end_others()
         await self.python.become(body)
-        await states.show(view)
-        await states.drop_view(self._view)
-        self._view = view
+        await self._turn_to(view)
         await self.python.enter()
+        return await self._take_up(kept)
+
+    async def _turn_to(self, view: int) -> None:
+        """Shows another view in place of this machine's own, and forgets that."""
+        await self._shared.states.show(view)
+        await self._shared.states.drop_view(self._view)
+        self._view = view
+
+    async def _take_up(self, kept: State) -> tuple[str, ...]:
+        """The interpreters besides Python's, and what of them is not as it was.
+
+        JavaScript's cells run again over the files of the state. What they do to files is dropped with a view of
+        their own: in the state it has been done already.
+        """
+        again: tuple[int, ...] = ()
+        if kept.cells:
+            await self._begin_again(kept)
+            again = await self._runners.take_up_javascript(kept.cells)
+            await self._begin_again(kept)
+        await self._runners.take_up_bash(kept.bash)
+        return tuple(
+            f"JavaScript's cell {number + 1} ended otherwise when it was run again" for number in again[:10]
+        )
+
+    async def _begin_again(self, kept: State) -> None:
+        """The files of a state in place of what became of them."""
+        async with parked(self._runners.living()):
+            await self._turn_to(await self._shared.states.new_view(kept))
 
     async def branch(self, state: MachineState) -> GuestMachine:
         kept, states = _own(state), self._shared.states
         view = await states.new_view(kept)
         twin = GuestMachine(self._shared, self._spec, view)
+        twin._comes_from = kept
         try:
             await twin.python.become(await twin.python.thawed(kept.python, branch=True))
         except BaseException:
@@ -194,10 +204,6 @@ class GuestMachine:
     async def discard(self, state: MachineState) -> None:
         await self._shared.states.discard(_own(state))
 
-    def _others(self) -> list[Living]:
-        """The interpreters besides Python's that have state."""
-        return []
-
     async def _come(self) -> None:
         """Makes this the one whose files are seen."""
         shared = self._shared
@@ -214,62 +220,17 @@ class GuestMachine:
             shared.shown = self
 
     async def _leave(self) -> None:
-        for each in self._living():
+        for each in self._runners.living():
             with suppress(SandboxLost):
                 await each.park(ROOTS)
 
     async def _enter(self) -> None:
-        for each in self._living():
+        for each in self._runners.living():
             with suppress(SandboxLost):
                 await each.enter()
-
-    def _living(self) -> list[Living]:
-        python = [self._python] if self._python is not None and self._python.is_alive else []
-        return [*python, *self._others()]
-
-    async def _run_python(self, request: Request) -> CellEnd:
-        own = request.env or request.cwd
-        options: dict[str, Any] = {"env": dict(request.env), "cwd": request.cwd} if own else {}
-        with _handed(request.stdin) as stdin_fd:
-            return await self.python.execute(
-                request.code,
-                timeout=request.timeout,
-                on_output=request.on_output,
-                options=options,
-                stdin_fd=stdin_fd,
-            )
-
-    async def _run_bash(self, request: Request) -> CellEnd:
-        if request.stdin is not None or request.env or request.cwd:
-            raise InvalidArgument(
-                "The stateful bash takes no stdin, env or cwd.",
-                fix="Use `sh(..)`, or set them in the script.",
-            )
-        if self._bash is None:
-            self._bash = StatefulBash(
-                self.guest, HOME, self._environment({}), self._spec.resources.output_bytes
-            )
-        with self.guest.watching_memory() as memory:
-            end = await self._bash.execute(request.code, timeout=request.timeout, on_output=request.on_output)
-        end.oom = memory.killed
-        return end
-
-    async def _run_command(self, request: Request) -> CellEnd:
-        runner = Command(self.guest, self._spec.resources.output_bytes)
-        with _handed(request.stdin) as stdin_fd, self.guest.watching_memory() as memory:
-            end = await runner.run(
-                request.code,
-                cwd=request.cwd or HOME,
-                env=self._environment(request.env),
-                timeout=request.timeout,
-                on_output=request.on_output,
-                stdin_fd=stdin_fd,
-            )
-        end.oom = memory.killed
-        return end
-
-    def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        return {**_ENV, **self._spec.env, **extra}
+        kept, self._comes_from = self._comes_from, None
+        if kept is not None:
+            await self._take_up(kept)
 
     def consumption(self) -> Consumption:
         return self.guest.link.consumption()
@@ -280,9 +241,7 @@ class GuestMachine:
             return
         shared.members.remove(self)
         async with AsyncExitStack() as stack:
-            for part in (self._python, self._bash):
-                if part is not None:
-                    stack.push_async_callback(part.close)
+            stack.push_async_callback(self._runners.close)
             if not shared.members:
                 shared.states.close()
                 stack.push_async_callback(self.guest.close)  # first: everything else has then ended
@@ -297,16 +256,3 @@ class GuestMachine:
 def _own(state: MachineState) -> State:
     assert isinstance(state, State), "a state of another kind of machine"
     return state
-
-
-@contextmanager
-def _handed(stdin: bytes | None) -> Iterator[int | None]:
-    """Standard input as a sealed memory file, for as long as an execution runs."""
-    if stdin is None:
-        yield None
-        return
-    fd = sealed("stdin", [stdin])
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -10,16 +10,21 @@ import fcntl
 import os
 from collections.abc import Iterable
 
+_EXEC_SETTING = "/proc/sys/vm/memfd_noexec"  # kernels since 6.3 can refuse to run what did not ask for it
+_MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def sealed(name: str, pieces: Iterable[bytes | memoryview]) -> int:
+def sealed(name: str, pieces: Iterable[bytes | memoryview], *, executable: bool = False) -> int:
     """A descriptor of a memory file that holds `pieces`, one after another, and never changes again.
 
     Raises:
         OSError: there is not enough memory.
     """
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    if executable and os.path.exists(_EXEC_SETTING):
+        flags |= _MFD_EXEC
+    fd = os.memfd_create(name, flags)
     try:
         for piece in pieces:
             view = memoryview(piece)

@@ -15,7 +15,8 @@ from terraphim_rlm.sandbox.languages import LANGUAGES
 from terraphim_rlm.sandbox.packages import missing
 from terraphim_rlm.sandbox.streams import text
 
-_SIGKILL = 9
+_OUT_OF_MEMORY = (None, 4, 5, 6, 9)
+"""How what gets no memory ends: the kernel kills it, or it aborts (SIGILL, SIGTRAP, SIGABRT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def of_end(end: CellEnd, origin: Origin, spoken: str) -> ExecutionResult:
         exit_code=code,
         signal=end.exit.signal if end.exit else None,
         error=error if status not in ("timeout", "cancelled") else None,
-        duration_ms={"run": round(end.seconds * 1000, 3)},
+        duration_ms=_phases(end),
         truncated=end.truncated,
         stdout_bytes=end.stdout,
         state_after=state,
@@ -55,7 +56,13 @@ def of_end(end: CellEnd, origin: Origin, spoken: str) -> ExecutionResult:
     )
 
 
+def _phases(end: CellEnd) -> dict[str, float]:
+    run = {"run": round(end.seconds * 1000, 3)}
+    return run if end.compiling is None else {"compile": round(end.compiling * 1000, 3), **run}
+
+
 def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
+    yield from end.notes
     if end.note:
         yield (
             f"The interpreter was ended: {end.note}."
@@ -91,7 +98,7 @@ def _cell_status(end: CellEnd) -> tuple[Status, int | None, Literal["kept", "los
 def _reported(report: Mapping[str, Any]) -> tuple[Status, int]:
     if not report:
         return "ok", 0
-    if report.get("type") == "MemoryError":
+    if report.get("type") == "MemoryError" or report.get("errno") == errno.ENOMEM:
         return "oom", 1
     if report.get("errno") in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a file can be as large as its disk
         return "disk_full", 1
@@ -104,7 +111,7 @@ def of_exit(end: Exit, oom: bool) -> tuple[Status, int | None]:
     """Status and exit code of a process that ended by itself or was killed."""
     if end.code is not None:
         return ("ok" if end.code == 0 else "exit_nonzero"), end.code
-    return ("oom" if oom and end.signal in (_SIGKILL, None) else "killed"), None
+    return ("oom" if oom and end.signal in _OUT_OF_MEMORY else "killed"), None
 
 
 def _word(report: Mapping[str, Any], name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -19,12 +20,12 @@ from terraphim_rlm.core.values import (
 )
 from terraphim_rlm.sandbox import results
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.contract import ROOTS, Backend, Machine, MachineFiles, Request, SandboxSpec
+from terraphim_rlm.sandbox.compiling import RECIPES, Compiler
+from terraphim_rlm.sandbox.contract import HOME, ROOTS, Backend, Machine, MachineFiles, Request, SandboxSpec
 from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.files import Files
 from terraphim_rlm.sandbox.interpreter import Interpreter
 from terraphim_rlm.sandbox.languages import SHELL, language
-from terraphim_rlm.sandbox.machine import HOME
 from terraphim_rlm.sandbox.snapshots import MOST_BRANCHES, Kept, Snapshots, absolute
 from terraphim_rlm.sandbox.statistics import SandboxStatistics, Tally
 from terraphim_rlm.sandbox.streams import Pieces
@@ -92,6 +93,7 @@ class Sandbox:
             InvalidArgument: what is asked for cannot be.
             SandboxBusy: it waited as long as it may; it has not run.
             SandboxLost: the sandbox has ended.
+            ToolchainMissing: nothing here runs this language; what to install is named.
         """
         return await self._execute(request(code, _named(language), options), options.get("wait"))
 
@@ -103,7 +105,10 @@ class Sandbox:
         machine = self.machine
         async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
             try:
-                end = await machine.execute(asked)
+                if asked.language in RECIPES:
+                    end = await Compiler(self._backend, self._spec.resources).run(asked, machine)
+                else:
+                    end = await machine.execute(asked)
             except asyncio.CancelledError:
                 self._tally.executed("cancelled", asked.language, 0.0, 0)
                 raise
@@ -157,6 +162,9 @@ class Sandbox:
     async def rollback(self, snapshot: Snapshot | str) -> Snapshot:
         """Makes everything what it was; the snapshot stays. What has happened since is gone, processes included.
 
+        Returns:
+            The snapshot; `missing` also names what came back otherwise.
+
         Raises:
             SnapshotNotFound: there is none of this name.
             SnapshotLost: code in the sandbox ended it. It is forgotten; nothing else has changed.
@@ -164,8 +172,8 @@ class Sandbox:
         async with self._alone() as machine:
             kept = self._snapshots.find(snapshot)
             async with self._unless_lost(kept):
-                await undivided(machine.restore(kept.state))
-            return kept.snapshot
+                otherwise = await undivided(machine.restore(kept.state))
+            return replace(kept.snapshot, missing=(*kept.snapshot.missing, *otherwise))
 
     async def restore_files(self, snapshot: Snapshot | str, paths: Iterable[str]) -> list[str]:
         """Makes single files and folders what they were; all else stays. Not there then means not there now.

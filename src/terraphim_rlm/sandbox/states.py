@@ -10,12 +10,13 @@ import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.sandbox.contract import ROOTS, FileDiff, GuestLink
 from terraphim_rlm.sandbox.frozen import Frozen
-from terraphim_rlm.sandbox.interpreter import Interpreter, Parked
+from terraphim_rlm.sandbox.interpreter import Parked
+from terraphim_rlm.sandbox.node import Cell
+from terraphim_rlm.sandbox.runners import Living, Runners
 
 _MOST_NAMED = 10
 _BATCH = 64 << 10
@@ -29,21 +30,13 @@ class State:
     files: int
     """Number of the files' state."""
     python: Frozen
+    bash: str
+    """A script that makes a fresh bash like it was; empty when there was none."""
+    cells: tuple[Cell, ...]
+    """Those whose state JavaScript held."""
     languages: dict[str, str]
     variables: tuple[str, ...]
     missing: tuple[str, ...]
-
-
-class Living(Protocol):
-    """An interpreter as far as states of files are concerned."""
-
-    async def park(self, roots: Sequence[str]) -> Parked:
-        """Leaves the roots; nothing of it has a file there open for writing any more, or it says so."""
-        ...
-
-    async def enter(self) -> None:
-        """Takes up its files and its folder again."""
-        ...
 
 
 @asynccontextmanager
@@ -73,10 +66,13 @@ class States:
         self._views = 0
         self._frozen: set[Frozen] = set()
 
-    async def take(self, view: int, python: Interpreter, others: Sequence[Living], partial: bool) -> State:
+    async def take(self, view: int, runners: Runners, partial: bool) -> State:
         """See `contract.Machine.snapshot`."""
+        python, bash, node = runners.python, runners.bash, runners.node
         await python.start()
-        async with parked([python, *others]) as said:
+        script = await bash.state() if bash is not None else ""
+        cells = node.cells if node is not None else ()
+        async with parked(runners.living()) as said:
             if said.problems and not partial:
                 raise _refused(said.problems)
             files = await self._freeze(view, said.problems)
@@ -86,7 +82,10 @@ class States:
                 await self._link.layers("drop", files)
                 raise
             self._frozen.add(frozen)
-        return State(files, frozen, {"python": "kept"}, said.variables, said.problems)
+        languages = {"python": "kept"}
+        languages |= {"bash": "kept"} if script else {}
+        languages |= {"javascript": "replayed"} if cells else {}
+        return State(files, frozen, script, cells, languages, said.variables, said.problems)
 
     async def _freeze(self, view: int, problems: Sequence[str]) -> int:
         try:
@@ -168,4 +167,4 @@ def _failed(error: OSError) -> Exception:
     )
 
 
-__all__ = ["Living", "State", "States", "parked"]
+__all__ = ["State", "States", "parked"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
+from terraphim_rlm.sandbox.languages import SPOKEN, language
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
@@ -68,7 +69,7 @@ async def execute(
 
 def _fitting(execution: Execution) -> Execution:
     """In a fresh sandbox both shells are the same: the one-shot takes input and variables, the other any length."""
-    if execution.language not in ("sh", "bash"):
+    if language(execution.language, SPOKEN).name not in ("sh", "bash"):
         return execution
     long = len(execution.code.encode("utf-8", "replace")) > _LONGEST_ARGUMENT
     plain = execution.stdin is None and not execution.env

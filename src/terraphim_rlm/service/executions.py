@@ -7,18 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from terraphim_rlm.core.errors import BackendError, InvalidArgument, SandboxBusy
+from terraphim_rlm.core.errors import BackendError, SandboxBusy
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import ExecutionResult, Status, to_json
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.languages import LANGUAGES, SHELL, Language
+from terraphim_rlm.sandbox.languages import SHELL, SPOKEN, language
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.streams import OnOutput, StreamName
 from terraphim_rlm.store.journal import Journal
 
-SPOKEN: Mapping[str, Language] = {**LANGUAGES, SHELL.name: SHELL}
-"""What may be named as the language of an execution; `sh` is a shell from start to end."""
 _MOST_KEPT = 1 << 20
 """Characters of each stream that the record of a stopped execution keeps."""
 _STOPPED = "It was stopped on request. If it did not yield, the next execution says what was lost."
@@ -31,7 +29,7 @@ class Execution:
 
     code: str
     language: str = "python"
-    """One of `SPOKEN`."""
+    """One of `languages.SPOKEN`, or another name of one; `sh` is a shell from start to end."""
     timeout: float | None = None
     """Seconds; None = the language's own time-out."""
     stdin: str | bytes | None = None
@@ -52,13 +50,7 @@ def check(execution: Execution) -> None:
     """Raises:
     InvalidArgument: it asks for what cannot be; nothing is recorded of it.
     """
-    if execution.language not in SPOKEN:
-        raise InvalidArgument(
-            f"There is no language {execution.language[:40]!r} here.",
-            fix=f"Use one of: {', '.join(SPOKEN)}.",
-            language=execution.language[:40],
-        )
-    request(execution.code, SPOKEN[execution.language], execution.options(lambda *_: None))
+    request(execution.code, language(execution.language, SPOKEN), execution.options(lambda *_: None))
 
 
 class Executions:
@@ -122,7 +114,7 @@ class Executions:
     async def _run(self, number: str, execution: Execution, said: _Said) -> ExecutionResult:
         """Runs it to its end, writes that down whatever it is, and raises what `Sandbox.run` raised."""
         options = execution.options(said)
-        if execution.language == SHELL.name:
+        if language(execution.language, SPOKEN) is SHELL:
             work = self._box.sh(execution.code, **options)
         else:
             work = self._box.run(execution.code, execution.language, **options)

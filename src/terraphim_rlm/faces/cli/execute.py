@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _DEFAULT = Resources()
 _MOST_CODE = 10_000_000
 _MOST_STDIN = 1_000_000_000
-_SUFFIXES = {".py": "python", ".sh": "sh", ".bash": "bash"}
 _LIKE_CODE = frozenset("()=;$'\" \n")
 _FIXES = {
     "killed": "Look for what the code does to itself; a limit that is too low (--memory, --pids) kills, too.",
@@ -43,7 +42,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     file: Annotated[str | None, typer.Argument(metavar="FILE|-", help="The code; - is standard input.")] = None,
     *,
     code: Annotated[str | None, typer.Option("-c", metavar="CODE", help="The code itself.")] = None,
-    language: Annotated[str | None, typer.Option(metavar="python|bash|sh", help="Default: by the file's name, else python.")] = None,
+    language: Annotated[str | None, typer.Option(metavar="python|javascript|bash|sh|rust|go", help="Default: by the file's name, else python.")] = None,
     timeout: Annotated[float, typer.Option(metavar="S", help="Most seconds.")] = 30.0,
     memory: Annotated[int, typer.Option(metavar="MB", help="Most memory.")] = _DEFAULT.memory_mb,
     cpus: Annotated[float, typer.Option(metavar="N", help="Most CPUs, where that can be enforced.")] = _DEFAULT.cpus,
@@ -126,10 +125,12 @@ def _code(file: str | None, code: str | None, language: str | None) -> tuple[str
             "Give either a file (- for standard input) or -c CODE.",
             fix='For example: trlm exec -c "print(1)"',
         )
+    from terraphim_rlm.sandbox.languages import SUFFIXES
+
     suffix = PurePath(file or "").suffix
     return (
         _source(file) if file is not None else code or "",
-        language or _SUFFIXES.get(suffix, "python"),
+        language or SUFFIXES.get(suffix, "python"),
     )
 
 

@@ -10,8 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.core.values import ExecutionResult
-from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
-from terraphim_rlm.sandbox.machine import HOME
+from terraphim_rlm.sandbox.contract import HOME, Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.testing.attack.conditions import LATE, MARK
 from terraphim_rlm.testing.attack.lab import Lab

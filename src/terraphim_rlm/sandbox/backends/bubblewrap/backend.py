@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from terraphim_rlm.core.errors import (
     BackendUnavailable,
@@ -19,10 +19,10 @@ from terraphim_rlm.core.errors import (
     SandboxStartFailed,
 )
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp, toolchains
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
 from terraphim_rlm.sandbox.backends.bubblewrap.layered import Layers
-from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec
+from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec, Toolchain
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.machine import GuestMachine
@@ -36,6 +36,8 @@ _PER_PROCESS: Mapping[str, int] = {"CORE": 0, "NOFILE": 512, "SIGPENDING": 1024,
 ordinary user's sandboxes and of his other programs together: with 512, what sandboxes have in flight stays below
 the 1024 at which other programs could send none (one message carries 253 past the limit)."""
 _LEAST = Resources(memory_mb=32, pids=8)  # below it, whatever goes wrong at the start is for want of room
+_WITH_STATE = ("python", "bash")
+"""Whose interpreters come back as they were. JavaScript's comes back by running its cells again."""
 _SAID = 4096  # bytes of what a sandbox that did not start had to say
 
 
@@ -105,7 +107,11 @@ class Bubblewrap:
 
     async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
-        return await GuestMachine.started(await self.boot(spec), spec)
+        return await GuestMachine.started(await self.boot(spec), spec, self.toolchain)
+
+    def toolchain(self, language: str) -> Toolchain:
+        """See `contract.Backend.toolchain`."""
+        return toolchains.found(language, host.drop_uid())
 
     async def boot(self, spec: SandboxSpec) -> Link:
         """A sandbox whose guest has greeted; the greeting is still in the socket. Raises as `create`."""
@@ -161,12 +167,16 @@ class Bubblewrap:
         return Link(kept, ours, capabilities, Place(ROOTS, spec.resources.disk_mb << 20, machine.uid))
 
     def _expected(self, plan: argv.Plan, enforced: Iterable[str], seconds: float) -> ExecutorCapabilities:
+        languages = toolchains.languages(host.drop_uid())
+        kept: dict[str, Literal["files", "files+interpreter"]] = {
+            name: "files+interpreter" if name in _WITH_STATE else "files" for name in languages
+        }
         return ExecutorCapabilities(
             backend=NAME,
             isolation_level="namespaces",
-            supports_snapshots={"python": "files+interpreter", "bash": "files"},
+            supports_snapshots=kept,
             supports_network=False,
-            languages=("python", "bash"),
+            languages=languages,
             limits=expected_limits(set(enforced)),
             max_session_duration=None,
             cold_start_estimate=seconds,
