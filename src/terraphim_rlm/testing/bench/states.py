@@ -53,7 +53,7 @@ class _Case:
     touch: str
     files: int
     fresh: bool = True
-    """Whether the heap is built anew for each sample; else its pages were written one by one since a fork."""
+    """Whether each sample has a sandbox of its own; else all was written again since the snapshot before."""
     goal: float | None = GOAL
 
 
@@ -87,8 +87,7 @@ def _cases(sizes: Sizes) -> list[_Case]:
 async def rows(backend: Backend, sizes: Sizes) -> AsyncIterator[Row]:
     """Each row as soon as it is measured."""
     for case in _cases(sizes):
-        async with box_of(backend, memory_mb=MEMORY_MB) as box:
-            samples = await _measured(box, case, sizes.states)
+        samples = await _measured(backend, case, sizes.states)
         for one in _case_rows(case, samples):
             yield one
     async with box_of(backend, memory_mb=MEMORY_MB) as box:
@@ -118,24 +117,31 @@ def _case_rows(case: _Case, samples: _Samples) -> list[Row]:
     ]
 
 
-async def _measured(box: Sandbox, case: _Case, count: int) -> _Samples:
+async def _measured(backend: Backend, case: _Case, count: int) -> _Samples:
     samples = _Samples()
-    await said(box, FILES.format(count=case.files))
-    await said(box, case.build)
-    for number in range(count):
-        if case.fresh and number:
-            await said(box, "del heap")
-            await said(box, case.build)
-        await said(box, _MARK.format(number=number))
-        seen = await said(box, _SEEN)
-        samples.snapshot.append(await timed(box.snapshot("kept")))
-        await said(box, _SPOIL)
-        samples.rollback.append(await timed(box.rollback("kept")))
-        await expect(box, _SEEN, seen)
-        samples.first_heap.append(await timed(said(box, case.touch)))
-        samples.first_files.append(await timed(said(box, _TOUCH_FILES)))
-        await box.forget("kept")
+    if case.fresh:
+        for _ in range(count):
+            await _go_back(backend, case, 1, samples)
+    else:
+        await _go_back(backend, case, count, samples)
     return samples
+
+
+async def _go_back(backend: Backend, case: _Case, count: int, samples: _Samples) -> None:
+    """Takes `count` snapshots, one after another, in one sandbox, and goes back to each once."""
+    async with box_of(backend, memory_mb=MEMORY_MB) as box:
+        await said(box, FILES.format(count=case.files))
+        await said(box, case.build)
+        for number in range(count):
+            await said(box, _MARK.format(number=number))
+            seen = await said(box, _SEEN)
+            samples.snapshot.append(await timed(box.snapshot("kept")))
+            await said(box, _SPOIL)
+            samples.rollback.append(await timed(box.rollback("kept")))
+            await expect(box, _SEEN, seen)
+            samples.first_heap.append(await timed(said(box, case.touch)))
+            samples.first_files.append(await timed(said(box, _TOUCH_FILES)))
+            await box.forget("kept")
 
 
 async def _branch_rows(box: Sandbox, sizes: Sizes) -> AsyncIterator[Row]:
