@@ -206,3 +206,29 @@ async def test_the_helpers_come_back_whatever_a_cell_did_to_them(box: Sandbox) -
     result = await box.run("print(callable(llm_query), callable(grep), callable(FINAL))")
 
     assert result.stdout == "True True True\n"
+
+
+async def test_a_first_cell_that_only_prints_waits_for_no_slow_module(box: Sandbox) -> None:
+    result = await box.run("import sys\nprint({'json', 're', 'collections', 'enum'} & set(sys.modules))")
+
+    assert result.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("imported", ["", "import json, re, collections"])
+async def test_helpers_work_beside_modules_of_the_users_own_that_are_called_like_theirs(
+    box: Sandbox, imported: str
+) -> None:
+    result = await box.run(
+        "import sys\n"
+        "for name in ('json', 're', 'collections'):\n"
+        "    with open(f'{name}.py', 'w') as file: file.write('mine = True')\n"
+        f"{imported}\n"
+        "text = 'one\\ntwo'\n"
+        "print(grep('two', text)[0].line, lines(2, 2, text))\n"
+        "try: llm_query('hi')\n"
+        "except ModelCallError as error: print(error.type)\n"
+        "print([hasattr(sys.modules.get(name), 'mine') for name in ('json', 're', 'collections')])"
+    )
+
+    assert result.status == "ok", result.error
+    assert result.stdout == f"2 two\nNotSupported\n{[bool(imported)] * 3}\n"

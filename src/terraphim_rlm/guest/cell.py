@@ -11,8 +11,11 @@ import sys
 
 from . import frames
 from .channel import Channel, HostGone
+from .library import load, part
 
 _INTERRUPT = 2
+_SOON = 0.005
+"""Seconds: who made an interpreter to use it at once has asked by then, and does not wait for what takes 20 ms."""
 _STATE_STEPS = {frames.PARK: "park", frames.FREEZE: "freeze", frames.ENTER: "enter"}
 
 
@@ -74,25 +77,23 @@ class Cell:
 
     def _step(self, kind, number, body):
         """One step on the way to a frozen interpreter, or on from it."""
-        import json
-
-        from . import states
-
         try:
-            answer = getattr(states, _STATE_STEPS[kind])(self, body)
+            answer = getattr(part("states"), _STATE_STEPS[kind])(self, body)
         except Exception as error:  # code in the cell may have replaced anything that a step rests on
             answer = {"failed": f"{type(error).__name__}: {error}"}
         if answer is not None:
-            self.channel.send(frames.VALUE, number, json.dumps(answer).encode("utf-8", "replace"))
+            self.channel.send(frames.VALUE, number, load("json").dumps(answer).encode("utf-8", "replace"))
 
     def _warm_up(self):
         """While nobody waits, loads what the first call, error or context would have to wait for."""
         import select
 
-        for load in (_load_json, self._load_helpers, _load_errors, _load_compiler):
-            if select.select([3], [], [], 0)[0]:
+        self._load_helpers()
+        _load_compiler()
+        for step in (_load_library, _load_errors):
+            if select.select([3], [], [], _SOON)[0]:
                 return
-            load()
+            step()
 
     def _load_helpers(self):
         if not self.helpers:
@@ -122,9 +123,7 @@ class Cell:
         try:
             restore = self._apply_options()
         except OSError as error:
-            from . import errors
-
-            return errors.report(error, {})
+            return part("errors").report(error, {})
         try:
             return self._run(source)
         finally:
@@ -143,9 +142,7 @@ class Cell:
         except HostGone:
             posix._exit(0)
         except BaseException as error:  # whatever user code raises is its result
-            from . import errors
-
-            return errors.report(error, self.sources)
+            return part("errors").report(error, self.sources)
         return b""
 
     def _remember(self, name, source):
@@ -182,10 +179,9 @@ class Cell:
         """Environment, folder and standard input of one execution; returns what puts the old ones back."""
         if self._options is None:
             return _nothing
-        import json
         import os
 
-        options, self._options = json.loads(self._options), None
+        options, self._options = load("json").loads(self._options), None
         stdin = self.channel.take_fd() if options.get("stdin") else None
         env, back = dict(os.environ), _enter(options.get("cwd"), stdin)
         os.environ.update(options.get("env") or {})
@@ -222,11 +218,11 @@ class Cell:
         self.channel.send(frames.VALUE, number, values.described(self.namespace, name, self.evidence))
 
     def _context(self, number, body):
-        from . import values, views
+        from . import values
 
         fd = self.channel.take_fd()
         self._load_helpers()
-        self.helpers["context"] = self.namespace["context"] = views.open_context(fd, body)
+        self.helpers["context"] = self.namespace["context"] = part("views").open_context(fd, body)
         self.channel.send(frames.VALUE, number, values.FOUND)
 
 
@@ -249,8 +245,9 @@ def _enter(folder, stdin):
     return back
 
 
-def _load_json():
-    import json  # noqa: F401
+def _load_library():
+    load("json")
+    load("re")
 
 
 def _load_compiler():
@@ -260,7 +257,8 @@ def _load_compiler():
 
 
 def _load_errors():
-    from . import errors, values, views  # noqa: F401
+    part("errors")
+    part("views")
 
 
 def _environment(env):

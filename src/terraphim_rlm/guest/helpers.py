@@ -3,9 +3,8 @@
 They are put back before each cell, whatever the code before did to them.
 """
 
-import json
-
 from . import frames, search
+from .library import load
 from .values import TOO_LARGE, describe
 
 
@@ -56,9 +55,9 @@ class Calls:
 
     def ask(self, op, **args):
         """One request to the host; its value, or the error that it names raised here."""
-        body = json.dumps({"op": op, **args}).encode("utf-8", "surrogatepass")
+        body = load("json").dumps({"op": op, **args}).encode("utf-8", "surrogatepass")
         kind, answer = self._cell.channel.call(body)
-        value = json.loads(answer)
+        value = load("json").loads(answer)
         if kind == frames.REPLY:
             return value
         raise _error(value)
@@ -106,7 +105,7 @@ class Finish:
         if described.pop("cut", False):
             raise ValueError(f"{_source}: {TOO_LARGE}")
         body = {**described, "evidence": self._cell.evidence, "source": _source}
-        data = json.dumps(body).encode("utf-8", "surrogatepass")
+        data = load("json").dumps(body).encode("utf-8", "surrogatepass")
         self._cell.channel.send(frames.FINAL, self._cell.number, data)
 
     def final_var(self, name):

@@ -3,11 +3,7 @@
 They work on `context` by default, or on any text given. Hits carry byte offsets, ready for `cite`.
 """
 
-import re
-from collections import namedtuple
-
-Hit = namedtuple("Hit", "path line start end text")
-"""One matching line: its file, its number from 1, its first and last byte + 1, and its text."""
+from .library import load, part
 
 
 def bind(cell):
@@ -18,6 +14,7 @@ def bind(cell):
 
     def grep(pattern, text=None, *, limit=100, ignore_case=False, path=None):
         """Lines that match a regular expression, as a list of Hit; the first `limit` of them."""
+        re = load("re")
         expression = re.compile(
             pattern.encode("utf-8", "surrogateescape"), re.IGNORECASE if ignore_case else 0
         )
@@ -32,7 +29,7 @@ def bind(cell):
         """Lines `start` to `end` (both counted from 1, both included) as one text."""
         data = span_of(source(text), path)[0]
         position = 0
-        for number, match in enumerate(re.finditer(rb"[^\n]*\n?", data), 1):
+        for number, match in enumerate(load("re").finditer(rb"[^\n]*\n?", data), 1):
             if number == start:
                 position = match.start()
             if number == (start if end is None else end) or match.end() == len(data):
@@ -95,6 +92,7 @@ def span_of(source, path):
 
 def find_exact(source, text, path):
     """(path, start, end) of the first place that holds `text`, or None."""
+    re = load("re")
     wanted = re.compile(re.escape(text.encode("utf-8", "surrogateescape")))
     for name, data in parts(source, path):
         match = wanted.search(data)
@@ -104,16 +102,17 @@ def find_exact(source, text, path):
 
 
 def _grep_one(expression, name, data, hits, limit):
+    hit, newline = part("hit").Hit, load("re").compile(rb"\n")
     line, counted = 1, 0
     done = -1
     for match in expression.finditer(data):
         if match.start() < done:
             continue
         start = _before(data, match.start())
-        end = _after(data, match.end())
+        end = _after(newline, data, match.end())
         line += _newlines(data, counted, start)
         counted = start
-        hits.append(Hit(name, line, start, end, str(data[start:end], "utf-8", "replace")))
+        hits.append(hit(name, line, start, end, str(data[start:end], "utf-8", "replace")))
         done = end
         if len(hits) >= limit:
             return
@@ -137,12 +136,9 @@ def _before(data, position):
         size *= 4
 
 
-_NEWLINE = re.compile(rb"\n")
-
-
-def _after(data, position):
+def _after(newline, data, position):
     """End of the line that holds `position`, without its newline."""
-    found = _NEWLINE.search(data, position) if position else _NEWLINE.search(data)
+    found = newline.search(data, position) if position else newline.search(data)
     return found.start() if found else len(data)
 
 

@@ -1,27 +1,29 @@
 """A value of the cell, described for the host: JSON when it is JSON, its repr in any case."""
 
-import json
+from .library import load
 
 _MOST_REPR = 100_000
 MOST_JSON = 16 << 20
 TOO_LARGE = (
     "the answer is too large to be given whole (16 MB as JSON, 100,000 characters as a repr); give less of it"
 )
-FOUND = json.dumps({"found": True}).encode()
+FOUND = b'{"found": true}'
 
 
 def described(namespace, name, evidence):
     """The body of a VALUE frame for a variable, with the spans cited so far."""
     if name not in namespace:
-        return json.dumps({"found": False, "near": _near(namespace, name), "evidence": evidence}).encode()
-    return json.dumps({"found": True, **describe(namespace[name]), "evidence": evidence}).encode()
+        told = {"found": False, "near": _near(namespace, name), "evidence": evidence}
+    else:
+        told = {"found": True, **describe(namespace[name]), "evidence": evidence}
+    return load("json").dumps(told).encode()
 
 
 def describe(value):
     """{"json": whether `value` is JSON, "value", "repr"}, and "cut" when it is too large to be given whole."""
     plain = _plain(value)
     try:
-        text = json.dumps(plain, allow_nan=False)
+        text = load("json").dumps(plain, allow_nan=False)
         if len(text) > MOST_JSON:
             return {"json": False, "value": None, "repr": _repr(value), "cut": True}
         if _is_json(plain):
