@@ -19,11 +19,13 @@ from terraphim_rlm.faces.cli import (
     conform,
     doctor,
     execute,
+    history,
     models,
     parse,
     runs,
     serve,
     session,
+    snapshots,
 )
 from terraphim_rlm.faces.cli.near import near
 from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
@@ -74,6 +76,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask.ask,
     "exec": execute.execute,
     "serve": serve.serve,
+    "rollback": snapshots.rollback,
+    "branch": snapshots.branch,
+    "history": history.history,
     "parse": parse.parse,
     "doctor": doctor.doctor,
     "attack": attack.attack,
@@ -94,6 +99,15 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "show": session.show,
             "extend": session.extend,
             "destroy": session.destroy,
+        },
+    ),
+    "snapshot": (
+        "States of a session, kept by name.",
+        {
+            "create": snapshots.create,
+            "list": snapshots.list_snapshots,
+            "diff": snapshots.diff,
+            "forget": snapshots.forget,
         },
     ),
     "bench": (
