@@ -19,7 +19,7 @@ from typing import Any
 from terraphim_rlm import guest as guest_package
 from terraphim_rlm.core.errors import InternalError
 from terraphim_rlm.guest import frames
-from terraphim_rlm.sandbox import checks, execution, interpreter, machine
+from terraphim_rlm.sandbox import checks, execution, interpreter, runners
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.syscalls import RULES
 from terraphim_rlm.sandbox.channel import ChannelBroken
@@ -186,7 +186,7 @@ def _any_number(_lab: Lab) -> AbstractContextManager[None]:
 def _input_from_a_file(lab: Lab) -> AbstractContextManager[None]:
     """Standard input is a descriptor of a host file instead of a sealed memory file."""
     return _attribute(
-        machine, "sealed", lambda _name, _pieces: os.open(lab.canary, os.O_RDONLY | os.O_CLOEXEC)
+        runners, "sealed", lambda _name, _pieces: os.open(lab.canary, os.O_RDONLY | os.O_CLOEXEC)
     )
 
 
