@@ -69,12 +69,15 @@ for _ in range(24):
         os.write(told[1], b".")
         time.sleep(60)
     children.append(pid)
-time.sleep(2)
 os.close(told[1])
 os.set_blocking(told[0], False)
-try: alive = len(os.read(told[0], 100))
-except OSError: alive = 0
-held = sum(os.waitpid(pid, os.WNOHANG) == (0, 0) for pid in children)
+alive, dead, end = 0, set(), time.monotonic() + 12
+while alive + len(dead) < len(children) and time.monotonic() < end:
+    time.sleep(0.05)
+    try: alive += len(os.read(told[0], 100))
+    except OSError: pass
+    dead |= {pid for pid in children if pid not in dead and os.waitpid(pid, os.WNOHANG) != (0, 0)}
+held = len(children) - len(dead)
 if alive * 32 > 300 and held * 32 > 300: harm(held, "processes hold", held * 32, "MB of 256")
 for pid in children:
     try: os.kill(pid, 9)
