@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terraphim_rlm.testing.conformance.lies import machines, options, results, rollbacks, states
+from terraphim_rlm.testing.conformance.lies import (
+    files,
+    machines,
+    options,
+    results,
+    rollbacks,
+    states,
+    streams,
+)
 from terraphim_rlm.testing.conformance.lies.wrapped import FAULTS, Fault, Wrapped, wrapped
 from terraphim_rlm.testing.conformance.model import Case, Target
 from terraphim_rlm.testing.conformance.runner import Conformance
 
 __all__ = ["FAULTS", "Caught", "Fault", "Wrapped", "catch", "catch_all", "table", "wrapped"]
-_ = (machines, options, results, rollbacks, states)  # importing them fills the table
+_ = (files, machines, options, results, rollbacks, states, streams)  # importing them fills the table
 
 
 @dataclass(frozen=True, slots=True)
