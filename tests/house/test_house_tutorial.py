@@ -32,11 +32,12 @@ def test_the_python_of_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 def _command_lines() -> list[str]:
-    """Every `trlm` command line that our pages show."""
+    """Every `trlm` command line that our pages show, in blocks and in sentences."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return sorted(set(re.findall(r"\.venv/bin/trlm ([^&\n]+)", "\n".join(blocks))))
+    in_blocks = re.findall(r"(?:\.venv/bin/|^\$ )trlm ([^&\n]+)", "\n".join(blocks), re.MULTILINE)
+    return sorted({*in_blocks, *(" ".join(words.split()) for words in re.findall(r"`trlm ([^`.]+)`", text))})
 
 
 @pytest.mark.parametrize("line", _command_lines())
@@ -47,7 +48,7 @@ def test_every_command_that_a_page_shows_exists_with_its_options(line: str) -> N
 
     command: Any = get_command(build([]))
     words = shlex.split(line)
-    while words and hasattr(command, "commands"):
+    while words and not words[0].startswith("-") and hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"} <= known
