@@ -233,6 +233,7 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            self._wardens.reaped(pid)
             if pid in owned:
                 owned[pid].status = status
 

@@ -58,6 +58,11 @@ class Wardens:
         """Of those that live."""
         return set(self._pids.values())
 
+    def reaped(self, pid: int) -> None:
+        """A child has been reaped: its number may be another process's from now on."""
+        for box in [box for box, its in self._pids.items() if its == pid]:
+            del self._pids[box]
+
     def end(self, box: int) -> None:
         """Kills a sandbox's warden, if it has one; the keeper reaps it as a stray."""
         line = self._lines.pop(box, None)
@@ -65,4 +70,6 @@ class Wardens:
             self._poller.unregister(line)
             del self._boxes[line]
             os.close(line)
-            os.kill(self._pids.pop(box), _signal.SIGKILL)
+        pid = self._pids.pop(box, None)
+        if pid is not None:  # else it is dead, and what it had still said has been heard since
+            os.kill(pid, _signal.SIGKILL)
