@@ -15,6 +15,7 @@ from terraphim_rlm.core import pip
 from terraphim_rlm.core.clock import ManualClock
 from terraphim_rlm.core.errors import InvalidArgument, PackageNotFound
 from terraphim_rlm.faces.cli.app import run as trlm
+from terraphim_rlm.faces.client.daemon import daemon
 from terraphim_rlm.sandbox.packages import build, layers
 from terraphim_rlm.service.executions import Execution
 from terraphim_rlm.service.sessions import NewSession, Sessions
@@ -300,3 +301,46 @@ def test_exec_takes_packages_tells_what_it_fetches_and_the_tip_of_a_failed_impor
     assert trlm(["exec", "--packages", "-e .", "-c", "1"]) == 2
     assert trlm(["exec", "--packages", "nowhere", "-c", "1"]) == 4
     assert "no package nowhere" in capsys.readouterr().err
+
+
+async def _daemon_says(session: str, code: str) -> str:
+    async with daemon() as connection:
+        result = await connection.post(f"/api/sessions/{session}/executions", {"code": code})
+    return str(result["stdout"])
+
+
+def test_session_new_takes_packages_fetches_them_in_sight_and_shows_them(
+    index: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wheel(index, "one")
+    try:
+        assert trlm(["session", "new", "--packages", "one"]) == 0
+        said = capsys.readouterr()
+        assert "trlm: fetching one 1.0\n" in said.err
+        code = "import one; print(one.version)"
+        assert asyncio.run(_daemon_says(said.out.strip(), code)) == "1.0\n"
+        assert trlm(["session", "show"]) == 0
+        assert ["packages", "one"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert trlm(["session", "new", "--packages", "../one"]) == 2
+    finally:
+        assert trlm(["serve", "--stop"]) == 0
+
+
+async def test_a_session_whose_client_leaves_is_not_made_and_its_fetching_ends(
+    index: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_COMPILE", "print('compiling'); import time; time.sleep(600)")
+    wheel(index, "one")
+    with Journal() as journal:
+        async with Sessions(journal, clock=ManualClock()) as sessions:
+            slow = [asyncio.ensure_future(sessions.create(NewSession(packages=("one",)))) for _ in range(6)]
+            while not any(str(home) in line for line in _command_lines()):
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                await sessions.create(NewSession())  # it does not wait for them
+            for each in slow:
+                each.cancel()
+            await asyncio.wait(slow)
+            assert all(each.cancelled() for each in slow)
+            assert sessions.statistics().live == 1
+            assert not any(str(home) in line for line in _command_lines())

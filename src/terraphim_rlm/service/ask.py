@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,6 @@ from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.select import open_model, read_settings
-from terraphim_rlm.sandbox.opening import open_sandbox
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
 
@@ -41,19 +40,7 @@ class AskRequest:
     sandbox: str = "auto"
     schema: Mapping[str, Any] | None = None
     packages: tuple[str, ...] = ()
-    """Python packages for the code to import; see `fetch_packages`."""
-
-
-async def fetch_packages(
-    packages: Sequence[str], sandbox: str, on_step: Callable[[str], None] | None = None
-) -> None:
-    """Sees to it that they are here, so that fetching them takes none of a run's time. Opens a sandbox with them.
-
-    Raises:
-        RlmError: as `open_sandbox`.
-    """
-    async with open_sandbox(sandbox, packages=packages, on_step=on_step):
-        pass
+    """Python packages for the code to import; see `service.packages`."""
 
 
 async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:

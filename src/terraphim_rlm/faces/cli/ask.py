@@ -11,6 +11,7 @@ import typer
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, StoreError
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli import answers, files
+from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import (
     AsJson,
@@ -79,8 +80,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
 def _answered(request: AskRequest, voice: Voice) -> int:
     """Works, shows, prints; the exit code of an answer that fell short of one."""
     tree = RunTree()
-    if request.packages:
-        _fetched(request, voice)
+    fetched(request.packages, request.sandbox, voice)
     if request.model and request.model.startswith("manual:"):
         folder = clean(request.model.removeprefix("manual:"))
         voice.note(
@@ -99,16 +99,6 @@ def _answered(request: AskRequest, voice: Voice) -> int:
         return 0
     voice.note(f"{error.message}\n  fix: {error.fix}")
     return error.row.exit_code
-
-
-def _fetched(request: AskRequest, voice: Voice) -> None:
-    from terraphim_rlm.service.ask import fetch_packages
-
-    def step(line: str) -> None:
-        voice.note(f"trlm: {clean(line)}")
-
-    work = Work(lambda: fetch_packages(request.packages, request.sandbox, step), lambda: _stopped(RunTree()))
-    work.run()
 
 
 def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terraphim_rlm.core.values import Resources, to_json
+from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.options import (
     AsJson,
     Debug,
@@ -44,8 +45,9 @@ def new(  # noqa: PLR0913 - one parameter per option is Typer's way
     with speaking("session new", mode(as_json), debug) as voice:
         with named_as_options():
             resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
-        wanted = {"name": name, "backend": sandbox, "resources": asdict(resources)}
-        body = {**wanted, "packages": named_packages(packages)}
+        wanted = named_packages(packages)
+        fetched(wanted, sandbox, voice)
+        body = {"name": name, "backend": sandbox, "resources": asdict(resources), "packages": wanted}
         made = asked(lambda daemon: daemon.post("/api/sessions", body))
         voice.give(made, made["id"])
         called = name or made["id"]

@@ -19,6 +19,7 @@ _MOST_OUTPUT = 67_108_864
 _MOST_VARIABLES = 1_000
 
 Name = Annotated[str, Field(max_length=80)]
+Package = Annotated[str, Field(max_length=200)]
 Path = Annotated[str, Field(max_length=4096)]
 
 
@@ -43,7 +44,8 @@ class NewSessionBody(Body):
     name: Name | None = None
     backend: Name = "auto"
     resources: ResourcesBody = ResourcesBody()
-    packages: Annotated[list[Name], Field(max_length=100)] = []
+    packages: Annotated[list[Package], Field(max_length=100)] = []
+    """Python packages, such as `numpy==2.*`; fetched first where they are not here yet."""
 
     def wanted(self) -> NewSession:
         own: dict[str, Any] = self.resources.model_dump()

@@ -45,9 +45,9 @@ async def list_sessions(status: SessionStatus | None = None, limit: Limit = 100)
 
 
 @router.post("/api/sessions", response_class=Response, status_code=201, responses={201: {"model": Session}})
-async def create(body: NewSessionBody, sessions: Kept) -> Response:
-    """Makes a session."""
-    return shown(await sessions.create(body.wanted()), 201)
+async def create(body: NewSessionBody, sessions: Kept, request: Request) -> Response:
+    """Makes a session. A client that leaves before it is made stops that, and with it the fetching of packages."""
+    return shown(await until_gone(request, sessions.create(body.wanted())), 201)
 
 
 @router.get("/api/sessions/{session}", response_class=Response, responses={200: {"model": Session}})
