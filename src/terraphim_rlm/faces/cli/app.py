@@ -25,6 +25,7 @@ from terraphim_rlm.faces.cli import (
     runs,
     serve,
     session,
+    session_files,
     snapshots,
 )
 from terraphim_rlm.faces.cli.near import near
@@ -100,6 +101,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "extend": session.extend,
             "destroy": session.destroy,
         },
+    ),
+    "files": (
+        "The files of a session.",
+        {"put": session_files.put, "get": session_files.get, "ls": session_files.list_files},
     ),
     "snapshot": (
         "States of a session, kept by name.",

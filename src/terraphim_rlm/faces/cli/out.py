@@ -138,7 +138,11 @@ def write_out(text: str) -> None:
         OutputLost: it is closed, or nobody reads it, or its disk is full.
     """
     # A lone surrogate becomes \\udcXX, which JSON reads back as the same character.
-    data = text.encode("utf-8", "backslashreplace")
+    write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(data: bytes) -> None:
+    """As `write_out`, what is no text."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -116,4 +116,6 @@ def split(words: list[str], command: str, last: str) -> tuple[str | None, str]:
 
 def route(session: str, *parts: str) -> str:
     """The path of a session, or of something of it, at the daemon."""
-    return "/".join(["/api/sessions", *(quote(part, safe="") for part in (session, *parts))])
+    return "/".join(
+        ["/api/sessions", *(quote(part, safe="", errors="surrogateescape") for part in (session, *parts))]
+    )

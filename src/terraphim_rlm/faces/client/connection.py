@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
 
 from terraphim_rlm.core.errors import DaemonUnavailable, RlmError, from_json
 from terraphim_rlm.faces.client.start import last_words
@@ -50,19 +51,19 @@ class Connection:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    async def get(self, path: str, **query: Any) -> Any:
+    async def get(self, path: str, /, **query: Any) -> Any:
         """The JSON that a path answers with; what is None in the query is left out."""
-        return await self._json("GET", path, params=_given(query))
+        return await self._json("GET", path + _asked(query))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return await self._json("POST", path, content=json.dumps(body).encode(), headers=_JSON)
 
-    async def delete(self, path: str, **query: Any) -> Any:
-        return await self._json("DELETE", path, params=_given(query))
+    async def delete(self, path: str, /, **query: Any) -> Any:
+        return await self._json("DELETE", path + _asked(query))
 
-    async def put(self, path: str, blocks: AsyncIterator[bytes], **query: Any) -> Any:
+    async def put(self, path: str, blocks: AsyncIterator[bytes], /, **query: Any) -> Any:
         """Sends blocks as the body."""
-        return await self._json("PUT", path, params=_given(query), content=blocks)
+        return await self._json("PUT", path + _asked(query), content=blocks)
 
     async def lines(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The lines that a POST answers with, as they come. Leave it with `aclosing`."""
@@ -79,9 +80,9 @@ class Connection:
                         yield json.loads(each)
 
     @asynccontextmanager
-    async def blocks(self, path: str, **query: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def blocks(self, path: str, /, **query: Any) -> AsyncIterator[AsyncIterator[bytes]]:
         """What a GET answers with, as it comes."""
-        async with self._sent("GET", path, params=_given(query)) as response:
+        async with self._sent("GET", path + _asked(query)) as response:
             yield response.aiter_raw()
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
@@ -98,13 +99,14 @@ class Connection:
                 yield response
 
 
-def _given(query: Mapping[str, Any]) -> dict[str, Any]:
-    """As a query says it: booleans in lower case."""
-    return {
+def _asked(query: Mapping[str, Any]) -> str:
+    """`?name=value&..`, booleans in lower case; what is None is left out, and any string can be said."""
+    given = {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in query.items()
         if value is not None
     }
+    return f"?{urlencode(given, errors='surrogateescape')}" if given else ""
 
 
 def _refused(status: int, body: bytes) -> RlmError:
