@@ -196,6 +196,28 @@ async def test_a_snapshot_that_code_ended_is_reported_as_lost_and_nothing_else_c
     assert await _said(box, "print(x, open('f').read())") == "2 2"
 
 
+async def test_code_can_neither_read_nor_change_the_interpreter_of_a_snapshot(box: Sandbox) -> None:
+    await _said(box, "import ctypes, os\nx = 1")
+    await box.snapshot("s")
+    reach = (
+        "libc, reached, seen = ctypes.CDLL(None, use_errno=True), [], 0\n"
+        "for pid in (int(name) for name in os.listdir('/proc') if name.isdigit()):\n"
+        "    if pid in (1, os.getpid()): continue\n"
+        "    seen += 1\n"
+        "    for name, flags in (('mem', os.O_RDWR), ('environ', os.O_RDONLY), ('maps', os.O_RDONLY)):\n"
+        "        try: os.close(os.open(f'/proc/{pid}/{name}', flags)); reached.append(name)\n"
+        "        except OSError: pass\n"
+        "    try: os.listdir(f'/proc/{pid}/fd'); reached.append('fd')\n"
+        "    except OSError: pass\n"
+        "    fd = libc.syscall(438, os.pidfd_open(pid), 0, 0)\n"  # pidfd_getfd
+        "    if fd >= 0: reached.append('its socket')\n"
+        "print(seen, reached)"
+    )
+    assert await _said(box, reach) == "1 []"
+    await box.rollback("s")
+    assert await _said(box, "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))") == "1"  # PR_GET_DUMPABLE
+
+
 async def test_what_keeps_the_files_may_die_and_the_sandbox_goes_on_without_its_snapshots(
     box: Sandbox,
 ) -> None:

@@ -3,6 +3,8 @@
 A frozen interpreter is a fork of the live one that waits on a socket of its own. Each time the host sends it a fresh
 channel it forks again; the fork goes on as the live one, and the frozen one stays. Between cells only: the host first
 has the interpreter *parked*, which leaves the sandbox's files and says what a fork cannot take along.
+
+A frozen one is not dumpable: code that runs later can end it, and neither read its memory nor change it.
 """
 
 import _socket
@@ -11,6 +13,7 @@ import sys
 
 from . import inventory
 from .channel import descriptors
+from .supervisor import set_dumpable
 
 _SPACE = _socket.CMSG_SPACE(8 * 4)
 
@@ -85,6 +88,7 @@ def _fork_away():
             os._exit(0)
     except OSError:
         os._exit(1)
+    set_dumpable(0)  # before anybody else goes on
     os.setsid()
     os.write(writer, b"%d" % os.getpid())
     os.close(reader)
@@ -125,6 +129,7 @@ def _begin(cell, fds, randomness, branch):
     elif "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     cell.reconnect(3)
+    set_dumpable(1)
 
 
 def _randomness():
