@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from terraphim_rlm.core.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from terraphim_rlm.sandbox.keeper import client
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.anyio]
 
@@ -360,6 +362,30 @@ async def test_layers_cannot_be_reached_from_inside(box: Sandbox) -> None:
     await _said(box, "open('f', 'w').write('2')")
     await box.rollback("s")
     assert await _said(box, "print(open('f').read())") == "1"
+
+
+async def test_what_keeps_the_files_runs_no_module_that_code_put_where_ours_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper's modules lie below `/tmp` here, where a sandbox has files of its own, and one looks for another late."""
+    keeper = shutil.copytree(client._SCRIPT.parent, tmp_path / "keeper")
+    views = keeper / "views.py"
+    views.write_text(
+        views.read_text().replace(
+            "    def set_read_only(self",
+            "    def set_read_only(self, view):\n        import planted\n        self.really(view)\n\n    def really(self",
+        )
+    )
+    monkeypatch.setattr(client, "_SCRIPT", keeper / "start.py")
+    async with open_sandbox("bubblewrap") as box:
+        await _said(
+            box,
+            f"import os\nos.makedirs({str(tmp_path)!r})\n"
+            f"open({str(tmp_path / 'planted.py')!r}, 'w').write('open(\"/tmp/harm\", \"w\").close()')",
+        )
+        with pytest.raises(SnapshotRefused):
+            await box.snapshot()
+        assert await _said(box, "print(os.path.exists('/tmp/harm'))") == "False"
 
 
 async def test_after_many_snapshots_the_layers_are_copied_into_one_and_all_still_holds(box: Sandbox) -> None:

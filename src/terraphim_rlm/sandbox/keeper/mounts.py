@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 1, 2, 4, 32, 4096
@@ -39,8 +40,6 @@ def enter(pid: int) -> int:
     Returns:
         A descriptor of the sandbox's mount namespace.
     """
-    import fcntl
-
     space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     user = fcntl.ioctl(space, _NS_GET_USERNS)
     join(user, CLONE_NEWUSER)
