@@ -232,3 +232,13 @@ async def test_helpers_work_beside_modules_of_the_users_own_that_are_called_like
 
     assert result.status == "ok", result.error
     assert result.stdout == f"2 two\nNotSupported\n{[bool(imported)] * 3}\n"
+
+
+async def test_an_interpreter_that_nobody_asks_loads_what_a_later_call_would_wait_for(box: Sandbox) -> None:
+    await box.python.start()
+    await box.python.warm.wait()
+    wanted = "{'json', 're', 'traceback', 'guest.errors', 'guest.views', 'guest.states'}"
+
+    result = await box.run(f"import sys\nprint({wanted} - set(sys.modules))")
+
+    assert result.stdout == "set()\n"

@@ -51,10 +51,14 @@ class Cell:
 
     def serve(self):
         """Until the host closes the channel."""
-        self._warm_up()
+        self._load_helpers()
+        _load_compiler()
+        slow = [_load_library, _load_errors, _load_states]
+        self._warm_up(slow)
         self.channel.send(frames.HELLO, 0)
         while True:
             try:
+                self._warm_up(slow)
                 kind, number, body = self.channel.request()
             except HostGone:
                 return
@@ -84,16 +88,10 @@ class Cell:
         if answer is not None:
             self.channel.send(frames.VALUE, number, load("json").dumps(answer).encode("utf-8", "replace"))
 
-    def _warm_up(self):
-        """While nobody waits, loads what the first call, error or context would have to wait for."""
-        import select
-
-        self._load_helpers()
-        _load_compiler()
-        for step in (_load_library, _load_errors):
-            if select.select([3], [], [], _SOON)[0]:
-                return
-            step()
+    def _warm_up(self, steps):
+        """While nobody waits, loads what the first call, error, context or snapshot would have to wait for."""
+        while steps and not self.channel.asked_within(_SOON):
+            steps.pop(0)()
 
     def _load_helpers(self):
         if not self.helpers:
@@ -259,6 +257,10 @@ def _load_compiler():
 def _load_errors():
     part("errors")
     part("views")
+
+
+def _load_states():
+    part("states")
 
 
 def _environment(env):

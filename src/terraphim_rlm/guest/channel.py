@@ -86,6 +86,12 @@ class Channel:
             with self._state_lock:
                 del self._waiting[0]
 
+    def asked_within(self, seconds):
+        """Whether there is something to read for the main loop. A frame that another thread reads may be missed."""
+        import select
+
+        return bool(self._requests or self._buffer or select.select([self._socket], [], [], seconds)[0])
+
     def _read(self):
         while len(self._buffer) < frames.HEADER.size:
             self._fill()

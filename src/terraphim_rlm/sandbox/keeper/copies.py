@@ -174,6 +174,28 @@ def remove(folder: int, name: str) -> None:
     os.rmdir(name, dir_fd=folder)
 
 
+def clear(folder: int, name: str) -> None:
+    """As `remove`, as far as it goes: what cannot be removed, or lies too deep, stays until its file system ends.
+
+    Not `shutil`: loading that takes as long as all else that a first state needs.
+    """
+    try:
+        os.unlink(name, dir_fd=folder)
+        return
+    except OSError:
+        pass  # a folder
+    try:
+        below = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            for inner in os.listdir(below):
+                clear(below, inner)
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=folder)
+    except (OSError, RecursionError):
+        return
+
+
 def put(source: int, target: int, path: str) -> bool:
     """Makes `path` in `target` what it is in `source`, parents included; False when it is in neither.
 

@@ -7,7 +7,6 @@ user extended attributes on tmpfs (Linux 6.6), with which overlays mark folders 
 from __future__ import annotations
 
 import os
-import shutil
 
 from . import copies, mounts
 from .views import FLAGS, OpenFolder, View, Views
@@ -102,7 +101,7 @@ class Layers(Views):
             with OpenFolder(view.place(number)) as old, OpenFolder(target) as new:
                 copies.copy_tree(old, new)
         except BaseException:
-            shutil.rmtree(target, ignore_errors=True)
+            copies.clear(self.home, target)
             raise
         return target
 

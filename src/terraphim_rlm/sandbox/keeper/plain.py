@@ -7,7 +7,6 @@ never change, so they may share files. What costs is the walk over all names, an
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import time
 
@@ -53,7 +52,7 @@ class Copies(Views):
             try:
                 current.same = self._copied(current, state)
             except BaseException:
-                shutil.rmtree(_folder(state), ignore_errors=True)
+                copies.clear(self.home, _folder(state))
                 raise
         finally:
             self.set_writable(current)

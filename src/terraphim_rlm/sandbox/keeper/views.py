@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from contextlib import suppress
 
 from . import copies, mounts
 
@@ -67,8 +65,8 @@ class Views:
         mounts.own_mounts()
         self._own_space = os.open("self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
         mounts.mount("layers", "/proc", "tmpfs", FLAGS, f"size={size},mode=0700")
-        self._home = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fchdir(self._home)
+        self.home = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fchdir(self.home)
         for number, root in enumerate(self.roots):
             os.mkdir(f"base{number}")
             mounts.mount(root, f"base{number}", None, mounts.MS_BIND)
@@ -187,7 +185,7 @@ class Views:
                     mounts.attach(tree, root)
         finally:
             mounts.join(self._own_space, mounts.CLONE_NEWNS)
-            os.fchdir(self._home)
+            os.fchdir(self.home)
             for tree in trees:
                 os.close(tree)
 
@@ -204,5 +202,4 @@ class Views:
         needed = {view.own for view in self.views.values()} | set(self.needed())
         for name in os.listdir("."):
             if name not in needed and not name.startswith("base"):
-                with suppress(RecursionError):  # folders deeper than that end with the sandbox
-                    shutil.rmtree(name, ignore_errors=True)
+                copies.clear(self.home, name)

@@ -32,6 +32,8 @@ _CALLS = frozenset({"freeze", "branch", "show", "drop_view", "drop", "diff", "co
 
 def start(inner: int, procs: Sequence[str], where: Where) -> tuple[int, int]:
     """Forks the warden of the sandbox whose pid 1 is `inner`: its pid, and our end of its socket."""
+    from . import layers, mounts, plain  # noqa: F401 -- once, here: each warden would spend 10 ms on it
+
     ours, its = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
         pid = os.fork()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.testing.bench.boxes import Row, box_of, expect, said, timed
-from terraphim_rlm.testing.bench.memory import Unreadable, descendants, pss_mb
+from terraphim_rlm.testing.bench.processes import Unreadable, descendants, pss_mb
 from terraphim_rlm.testing.bench.rows import Goal, row
 from terraphim_rlm.testing.bench.states import FILES, GOAL, HEAP, MEMORY_MB
 

@@ -13,8 +13,8 @@ from terraphim_rlm.sandbox.contract import Backend
 from terraphim_rlm.sandbox.opening import open_sandbox
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.testing.bench.boxes import Row, box_of, expect
-from terraphim_rlm.testing.bench.memory import Unreadable, descendants, pss_mb
 from terraphim_rlm.testing.bench.peers import AT_ONCE, Peers
+from terraphim_rlm.testing.bench.processes import Unreadable, descendants, processor_ms, pss_mb
 from terraphim_rlm.testing.bench.rows import Goal, row
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ async def rows(backend: Backend, sizes: Sizes, peers: Peers) -> AsyncIterator[Ro
         None,
         why="the same by open_sandbox(): the process that keeps this owner's sandboxes starts as well",
     )
+    yield await _start_work(backend, sizes.starts)
     async with box_of(backend) as box:
         yield row(
             "round trip",
@@ -100,6 +101,24 @@ async def _starts(opening: Callable[[], AbstractAsyncContextManager[Sandbox]], c
             await expect(box, "print(1)", "1\n")
             samples.append((time.perf_counter() - started) * 1000)
     return samples[1:]
+
+
+async def _start_work(backend: Backend, count: int) -> Row:
+    """What a start costs when others want the processors, too: the time that it works, waiting left out."""
+    name, unit = "cold start, processor time", "ms"
+    samples = []
+    async with box_of(backend):
+        keeper = descendants()
+        for _ in range(count):
+            try:
+                before = processor_ms(keeper) + time.process_time() * 1000
+                async with box_of(backend) as box:
+                    await expect(box, "print(1)", "1\n")
+                    after = processor_ms(keeper) + time.process_time() * 1000
+                    samples.append(after - before + processor_ms(descendants() - keeper))
+            except Unreadable as error:
+                return row(name, unit, [], None, why=f"cannot be measured here: {error}")
+    return row(name, unit, samples, None, why="the same, by all processes: ours, the keeper's, the sandbox's")
 
 
 async def _repeated(work: Callable[[], Awaitable[None]], count: int) -> list[float]:

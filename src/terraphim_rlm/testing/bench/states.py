@@ -61,6 +61,7 @@ class _Case:
 class _Samples:
     """Milliseconds."""
 
+    very_first: list[float] = field(default_factory=list)
     snapshot: list[float] = field(default_factory=list)
     rollback: list[float] = field(default_factory=list)
     first_heap: list[float] = field(default_factory=list)
@@ -86,8 +87,11 @@ def _cases(sizes: Sizes) -> list[_Case]:
 
 async def rows(backend: Backend, sizes: Sizes) -> AsyncIterator[Row]:
     """Each row as soon as it is measured."""
-    for case in _cases(sizes):
+    for number, case in enumerate(_cases(sizes)):
         samples = await _measured(backend, case, sizes.states)
+        if not number:
+            why = "of an empty sandbox: who keeps its files is started, and Python as well"
+            yield row("first snapshot of all", "ms", samples.very_first, None, why=why)
         for one in _case_rows(case, samples):
             yield one
     async with box_of(backend, memory_mb=MEMORY_MB) as box:
@@ -130,6 +134,8 @@ async def _measured(backend: Backend, case: _Case, count: int) -> _Samples:
 async def _go_back(backend: Backend, case: _Case, count: int, samples: _Samples) -> None:
     """Takes `count` snapshots, one after another, in one sandbox, and goes back to each once."""
     async with box_of(backend, memory_mb=MEMORY_MB) as box:
+        samples.very_first.append(await timed(box.snapshot("kept")))
+        await box.forget("kept")
         await said(box, FILES.format(count=case.files))
         await said(box, case.build)
         for number in range(count):
