@@ -26,6 +26,7 @@ from terraphim_rlm.faces.cli import (
     serve,
     session,
     session_files,
+    shell,
     snapshots,
 )
 from terraphim_rlm.faces.cli.near import near
@@ -77,6 +78,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask.ask,
     "exec": execute.execute,
     "serve": serve.serve,
+    "shell": shell.shell,
     "rollback": snapshots.rollback,
     "branch": snapshots.branch,
     "history": history.history,

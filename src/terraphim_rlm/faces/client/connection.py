@@ -38,7 +38,8 @@ class Connection:
 
         address = self._stack.enter_context(reachable(self._path))
         client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=address),
+            # There is no TLS on a socket of our own; with `verify` each client would read all certificates.
+            transport=httpx2.AsyncHTTPTransport(uds=address, verify=False),
             base_url="http://daemon",
             timeout=httpx2.Timeout(
                 None, connect=_CONNECT_SECONDS
