@@ -32,8 +32,9 @@ if TYPE_CHECKING:
         SnapshotDiff,
         Usage,
     )
-    from terraphim_rlm.sandbox.opening import SandboxSync, open_sandbox, open_sandbox_sync
+    from terraphim_rlm.sandbox.opening import open_sandbox
     from terraphim_rlm.sandbox.sandbox import Sandbox
+    from terraphim_rlm.sandbox.sync import SandboxSync, open_sandbox_sync
     from terraphim_rlm.service.rlm import Rlm, RlmSync
 
 __version__ = "0.1.0"
@@ -51,9 +52,9 @@ _HOMES = {
     "SnapshotDiff": "core.values",
     "Usage": "core.values",
     "Sandbox": "sandbox.sandbox",
-    "SandboxSync": "sandbox.opening",
+    "SandboxSync": "sandbox.sync",
     "open_sandbox": "sandbox.opening",
-    "open_sandbox_sync": "sandbox.opening",
+    "open_sandbox_sync": "sandbox.sync",
     "Rlm": "service.rlm",
     "RlmSync": "service.rlm",
 }

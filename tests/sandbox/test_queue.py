@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from terraphim_rlm import open_sandbox
 from terraphim_rlm.core.errors import SandboxBusy
 from terraphim_rlm.sandbox.queue import Queue
 
@@ -89,3 +90,30 @@ async def test_an_exclusive_turn_is_not_starved_by_those_that_come_after_it() ->
         assert order == []
     await asyncio.gather(*tasks)
     assert order[0] == "all"
+
+
+@pytest.mark.sandbox
+async def test_sixteen_tasks_with_fifty_executions_each_run_in_the_order_of_their_calls() -> None:
+    async with open_sandbox("bubblewrap") as box:
+        await box.run("seen = []")
+        asked: list[tuple[int, int]] = []
+
+        async def fifty(task: int) -> None:
+            for number in range(50):
+                asked.append((task, number))
+                result = await box.run(f"seen.append(({task}, {number}))")
+                assert result.status == "ok"
+                for _ in range((task * 7 + number) % 3):
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(fifty(task) for task in range(16)))
+        assert (await box.run("seen")).stdout == f"{asked}\n"
+
+
+@pytest.mark.sandbox
+async def test_many_tasks_open_and_use_sandboxes_at_once() -> None:
+    async def one(number: int) -> str:
+        async with open_sandbox("bubblewrap") as box:
+            return (await box.run(f"{number} * 2")).stdout
+
+    assert await asyncio.gather(*map(one, range(6))) == [f"{number * 2}\n" for number in range(6)]

@@ -1,12 +1,11 @@
-"""Opening a sandbox by the name of its backend, asynchronous and plain."""
+"""Opening a sandbox by the name of its backend."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
-from terraphim_rlm.core.values import ExecutionResult, ExecutorCapabilities, Resources
+from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
@@ -40,37 +39,3 @@ async def open_sandbox(
     spec = SandboxSpec(resources or Resources(), packages=normalised(packages), on_step=on_step)
     async with await choose(backend, tuple(prefer)) as chosen, Sandbox(chosen, spec) as box:
         yield box
-
-
-class SandboxSync:
-    """A sandbox for code without an event loop; each method waits for its end."""
-
-    def __init__(self, portal: Any, box: Sandbox) -> None:
-        self._portal = portal
-        self._box = box
-
-    def run(self, code: str, language: str = "python", **options: Any) -> ExecutionResult:
-        """See `Sandbox.run`."""
-        result: ExecutionResult = self._portal.call(lambda: self._box.run(code, language, **options))
-        return result
-
-    def sh(self, command: str, **options: Any) -> ExecutionResult:
-        """See `Sandbox.sh`."""
-        result: ExecutionResult = self._portal.call(lambda: self._box.sh(command, **options))
-        return result
-
-    @property
-    def capabilities(self) -> ExecutorCapabilities:
-        return self._box.capabilities
-
-
-@contextmanager
-def open_sandbox_sync(backend: str = "auto", **options: Any) -> Iterator[SandboxSync]:
-    """`open_sandbox` for code without an event loop; an event loop runs in a thread of its own."""
-    from anyio.from_thread import start_blocking_portal
-
-    with (
-        start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(open_sandbox(backend, **options)) as box,
-    ):
-        yield SandboxSync(portal, box)

@@ -17,12 +17,11 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from typing import Literal
 
 from terraphim_rlm.core.errors import (
     DiskFull,
@@ -39,6 +38,7 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import FileInfo
 from terraphim_rlm.guest import files as inside
 from terraphim_rlm.sandbox.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.undivided import undivided
 
 _PIPE_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
@@ -152,7 +152,7 @@ class GuestFiles:
             yield _Transfer(child, ours, path)
         finally:
             os.close(ours)
-            await _whatever_comes(self._end(child, arguments if writes else None))
+            await undivided(self._end(child, arguments if writes else None))
 
     async def _start(self, name: str, arguments: Sequence[object], pipe: int) -> Child:
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -264,20 +264,6 @@ async def _over(child: Child, seconds: float) -> Exit:
         if not child.exited.done():
             child.kill()
     return await child.ended()
-
-
-async def _whatever_comes(work: Coroutine[Any, Any, None]) -> None:
-    """Awaits `work` to its end though we are cancelled meanwhile; the cancellation then goes on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 def _settle(future: asyncio.Future[None]) -> None:

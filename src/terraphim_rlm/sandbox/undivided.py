@@ -10,13 +10,27 @@ T = TypeVar("T")
 
 
 async def undivided(work: Coroutine[Any, Any, T], *, undo: Callable[[T], Awaitable[None]] | None = None) -> T:
-    """Does the work to its end. A caller that is cancelled meanwhile waits for that end, and for `undo` of its result."""
+    """Does the work to its end. A caller that is cancelled meanwhile waits for that end, and for `undo` of its result.
+
+    However often it is cancelled: anyio's scopes do it again at each wait.
+    """
     task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
+    cancelled = await _over(task)
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and task.exception() is None and undo is not None:
+        await _over(asyncio.ensure_future(undo(task.result())))
+    raise cancelled
+
+
+async def _over(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Waits for its end; a cancellation that came meanwhile."""
+    cancelled = None
+    while not task.done():
+        try:
             await asyncio.wait({task})
-        if undo is not None and not task.cancelled() and task.exception() is None:
-            await undo(task.result())
-        raise
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.cancelled():
+        task.exception()  # seen: whoever was cancelled is told of that, and of nothing else
+    return cancelled
