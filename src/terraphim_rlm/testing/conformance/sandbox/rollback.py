@@ -148,6 +148,7 @@ async def a_rollback_to_before_the_first_execution_is_a_fresh_start(box: Box) ->
 
 @ROLLBACK.fresh("interpreter:bash")
 async def variables_functions_and_folder_of_bash_go_back(box: Box) -> None:
+    await box.snapshot("empty")
     await box.run("v='a b'; export E=e; f() { echo f$v; }; l=(1 2); mkdir -p sub; cd sub", "bash")
     await box.snapshot("s")
     see = 'f; echo "$v $E ${l[1]} $PWD"; bash -c "echo $E"'
@@ -159,6 +160,9 @@ async def variables_functions_and_folder_of_bash_go_back(box: Box) -> None:
     await box.run("exit 3", "bash")
     await box.rollback("s")
     like(await box.run(see, "bash"), stdout=first)
+    like(await box.run("echo 1 > here; cat /work/sub/here", "bash"), stdout="1\n")
+    await box.rollback("empty")
+    like(await box.run("echo [$v$E] $PWD; ls", "bash"), stdout="[] /work\n")
 
 
 @ROLLBACK.fresh("language:javascript", "files:javascript", seconds=60)
