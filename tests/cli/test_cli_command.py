@@ -69,7 +69,7 @@ USAGE = [
     (["ask", "q", "p", "--schema", "/no/such/file"], "E101", "spelling"),
     (["exec"], "E003", "trlm exec -c"),
     (["exec", "-c", "1", "file.py"], "E002", "trlm exec -c"),
-    (["exec", "-c", "1", "--language", "cobol"], "E002", "python, bash, sh"),
+    (["exec", "-c", "1", "--language", "cobol"], "E002", "python, javascript, bash, rust, go, sh"),
     (["exec", "-c", "1", "--memory", "0"], "E002", "Give --memory a sensible value"),
     (["exec", "print(1)"], "E101", "put -c before it"),
     (["exec", "-c", "1", "--env", "NO_SUCH_VARIABLE"], "E002", "K=V"),

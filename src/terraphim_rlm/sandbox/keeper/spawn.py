@@ -74,15 +74,23 @@ def _become(
 def _lay_out(fds: Sequence[int], targets: Sequence[int]) -> None:
     """Gives each descriptor its number and closes all others.
 
-    They are moved above every number first, so that none overwrites another; not far above, because the hard
-    limit of open files may be as low as 64.
+    Only one that lies where another belongs is moved away first, above every number: with all of them there at once,
+    a hard limit of 64 open files would not do.
     """
     above = max(targets) + 1
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
-    os.closerange(0, above)
-    for fd, target in zip(high, targets, strict=True):
-        os.dup2(fd, target, inheritable=True)
-    os.closerange(above, max(*high, *fds) + 1)
+    places = dict(zip(targets, fds, strict=True))
+    last = max(fds)
+    for target in sorted(places):
+        place = places.pop(target)
+        for other in [other for other, taken in places.items() if taken == target]:
+            places[other] = fcntl.fcntl(target, fcntl.F_DUPFD_CLOEXEC, above)
+            last = max(last, places[other])
+        if place != target:
+            os.dup2(place, target)
+        os.set_inheritable(target, True)
+    for unused in sorted(set(range(above)) - set(targets)):
+        os.closerange(unused, unused + 1)
+    os.closerange(above, last + 1)
 
 
 def _limit(which: int, value: int) -> None:
