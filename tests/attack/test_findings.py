@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from terraphim_rlm.sandbox import execution
-from terraphim_rlm.sandbox.calls import refuse
-from terraphim_rlm.sandbox.channel import ChannelBroken, decode
-from terraphim_rlm.sandbox.execution import CellEnd, Running
-from terraphim_rlm.sandbox.guest import Exit
+from terraphim_rlm.sandbox.link import execution
+from terraphim_rlm.sandbox.link.calls import refuse
+from terraphim_rlm.sandbox.link.channel import ChannelBroken, decode
+from terraphim_rlm.sandbox.link.execution import CellEnd, Running
+from terraphim_rlm.sandbox.link.guest import Exit
 
 pytestmark = pytest.mark.anyio
 

@@ -144,7 +144,7 @@ async def test_a_sink_that_fails_in_a_sub_call_ends_the_run_and_does_not_hang() 
 async def test_a_variable_that_takes_too_long_to_show_is_the_cells_fault_and_not_the_runs(
     ask: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("terraphim_rlm.sandbox.interpreter._FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("terraphim_rlm.sandbox.languages.python._FETCH_SECONDS", 0.2)
     code = "```python\nclass Slow:\n    def __repr__(self):\n        while True: pass\nslow = Slow()\nprint(context)\n```"
     asked = await ask([code, "FINAL_VAR(slow)", "FINAL(gave up)"])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from terraphim_rlm import ExecutionResult, Output, Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import InvalidArgument, SandboxBusy
-from terraphim_rlm.sandbox.streams import Pieces, StreamName
+from terraphim_rlm.sandbox.link.streams import Pieces, StreamName
 
 
 @pytest.mark.sandbox

@@ -18,7 +18,7 @@ from terraphim_rlm.core.values import Usage, to_json
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
-from terraphim_rlm.sandbox.calls import Call, described
+from terraphim_rlm.sandbox.link.calls import Call, described
 
 MOST_PROMPTS = 10_000
 """Prompts of one batch."""

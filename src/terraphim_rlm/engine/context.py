@@ -20,8 +20,8 @@ from typing import Any
 
 from terraphim_rlm.core.errors import InputEmpty, InputUnreadable, InvalidArgument
 from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
-from terraphim_rlm.sandbox.interpreter import Handover
-from terraphim_rlm.sandbox.memory import seal
+from terraphim_rlm.sandbox.languages.python import Handover
+from terraphim_rlm.sandbox.link.memory import seal
 
 _STEP = 1 << 18
 _SHARE_OF_MEMORY = 0.6

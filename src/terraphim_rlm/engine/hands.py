@@ -29,10 +29,10 @@ from terraphim_rlm.engine.replies import (
 from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.guest.values import TOO_LARGE
-from terraphim_rlm.sandbox.execution import Final, final_of
-from terraphim_rlm.sandbox.interpreter import Interpreter
+from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.link.execution import Final, final_of
+from terraphim_rlm.sandbox.link.streams import OnOutput, StreamName
 from terraphim_rlm.sandbox.sandbox import Sandbox
-from terraphim_rlm.sandbox.streams import OnOutput, StreamName
 
 CELL_SECONDS = 30.0
 """Of a cell's or a shell command's own work; waiting for sub-calls does not count."""

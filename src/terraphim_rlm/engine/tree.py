@@ -16,7 +16,7 @@ from terraphim_rlm.engine.node import Brief, Node, Outcome
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.sandbox.contract import HOME
-from terraphim_rlm.sandbox.interpreter import Interpreter
+from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
 _MOST_CHILDREN = 16

@@ -7,8 +7,8 @@ from typing import TypedDict
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.sandbox.contract import Request
-from terraphim_rlm.sandbox.languages import SHELL, STANDARD_SECONDS, Language
-from terraphim_rlm.sandbox.streams import OnOutput
+from terraphim_rlm.sandbox.languages.table import SHELL, STANDARD_SECONDS, Language
+from terraphim_rlm.sandbox.link.streams import OnOutput
 
 _MOST_COMMAND = 128 * 1024 - 1
 """Bytes of one argument of a program (MAX_ARG_STRLEN of Linux)."""

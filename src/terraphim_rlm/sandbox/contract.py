@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from terraphim_rlm.core.values import ExecutorCapabilities, FileInfo, Resources
 
 if TYPE_CHECKING:
-    from terraphim_rlm.sandbox.execution import CellEnd
-    from terraphim_rlm.sandbox.interpreter import Interpreter
+    from terraphim_rlm.sandbox.languages.python import Interpreter
+    from terraphim_rlm.sandbox.link.execution import CellEnd
+    from terraphim_rlm.sandbox.link.streams import OnOutput
     from terraphim_rlm.sandbox.queue import Queue
-    from terraphim_rlm.sandbox.streams import OnOutput
 
 HOME = "/work"
 """Where code runs when nobody names another folder."""

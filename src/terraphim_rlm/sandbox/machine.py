@@ -21,13 +21,13 @@ from terraphim_rlm.sandbox.contract import (
     SandboxSpec,
     Toolchain,
 )
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Guest
-from terraphim_rlm.sandbox.interpreter import Interpreter
+from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.languages.runners import Runners
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Guest
+from terraphim_rlm.sandbox.link.transfers import GuestFiles
 from terraphim_rlm.sandbox.queue import Queue
-from terraphim_rlm.sandbox.runners import Runners
 from terraphim_rlm.sandbox.states import State, States, parked
-from terraphim_rlm.sandbox.transfers import GuestFiles
 
 _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, Status
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Exit
-from terraphim_rlm.sandbox.languages import LANGUAGES
+from terraphim_rlm.sandbox.languages.table import LANGUAGES
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Exit
+from terraphim_rlm.sandbox.link.streams import text
 from terraphim_rlm.sandbox.packages import missing
-from terraphim_rlm.sandbox.streams import text
 
 _OUT_OF_MEMORY = (None, 4, 5, 6, 9)
 """How what gets no memory ends: the kernel kills it, or it aborts (SIGILL, SIGTRAP, SIGABRT)."""

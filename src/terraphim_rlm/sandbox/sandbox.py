@@ -20,15 +20,15 @@ from terraphim_rlm.core.values import (
 )
 from terraphim_rlm.sandbox import results
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.compiling import RECIPES, Compiler
 from terraphim_rlm.sandbox.contract import HOME, ROOTS, Backend, Machine, MachineFiles, Request, SandboxSpec
-from terraphim_rlm.sandbox.execution import CellEnd
 from terraphim_rlm.sandbox.files import Files
-from terraphim_rlm.sandbox.interpreter import Interpreter
-from terraphim_rlm.sandbox.languages import SHELL, language
+from terraphim_rlm.sandbox.languages.compiled import RECIPES, Compiler
+from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.languages.table import SHELL, language
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.streams import Pieces
 from terraphim_rlm.sandbox.snapshots import MOST_BRANCHES, Kept, Snapshots, absolute
 from terraphim_rlm.sandbox.statistics import SandboxStatistics, Tally
-from terraphim_rlm.sandbox.streams import Pieces
 from terraphim_rlm.sandbox.undivided import undivided
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.sandbox.contract import ROOTS, FileDiff, GuestLink
-from terraphim_rlm.sandbox.frozen import Frozen
-from terraphim_rlm.sandbox.interpreter import Parked
-from terraphim_rlm.sandbox.node import Cell
-from terraphim_rlm.sandbox.runners import Living, Runners
+from terraphim_rlm.sandbox.languages.javascript import Cell
+from terraphim_rlm.sandbox.languages.python import Parked
+from terraphim_rlm.sandbox.languages.runners import Living, Runners
+from terraphim_rlm.sandbox.link.frozen import Frozen
 
 _MOST_NAMED = 10
 _BATCH = 64 << 10

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
-from terraphim_rlm.sandbox.languages import SPOKEN, language
+from terraphim_rlm.sandbox.languages.table import SPOKEN, language
+from terraphim_rlm.sandbox.link.streams import OnOutput
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
-from terraphim_rlm.sandbox.streams import OnOutput
 from terraphim_rlm.service.executions import Execution, check
 from terraphim_rlm.service.live import Live, Made
 from terraphim_rlm.store.journal import Journal

@@ -12,9 +12,9 @@ from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import ExecutionResult, Status, to_json
 from terraphim_rlm.sandbox.checks import Options, request
-from terraphim_rlm.sandbox.languages import SHELL, SPOKEN, language
+from terraphim_rlm.sandbox.languages.table import SHELL, SPOKEN, language
+from terraphim_rlm.sandbox.link.streams import OnOutput, StreamName
 from terraphim_rlm.sandbox.sandbox import Sandbox
-from terraphim_rlm.sandbox.streams import OnOutput, StreamName
 from terraphim_rlm.store.journal import Journal
 
 _MOST_KEPT = 1 << 20

@@ -16,10 +16,10 @@ from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
 from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.link.streams import OnOutput
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
-from terraphim_rlm.sandbox.streams import OnOutput
 from terraphim_rlm.service.executions import Execution
 from terraphim_rlm.service.live import Live, Made
 from terraphim_rlm.service.session_records import check_name, find_session

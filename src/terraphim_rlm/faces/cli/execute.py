@@ -125,7 +125,7 @@ def _code(file: str | None, code: str | None, language: str | None) -> tuple[str
             "Give either a file (- for standard input) or -c CODE.",
             fix='For example: trlm exec -c "print(1)"',
         )
-    from terraphim_rlm.sandbox.languages import SUFFIXES
+    from terraphim_rlm.sandbox.languages.table import SUFFIXES
 
     suffix = PurePath(file or "").suffix
     return (

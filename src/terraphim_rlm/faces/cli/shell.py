@@ -98,7 +98,7 @@ class _Shell:
         Raises:
             InvalidArgument: there is none of this name.
         """
-        from terraphim_rlm.sandbox.languages import ALIASES, SPOKEN
+        from terraphim_rlm.sandbox.languages.table import ALIASES, SPOKEN
 
         name = ALIASES.get(language.strip(), language.strip())
         if name not in SPOKEN:

@@ -19,12 +19,14 @@ from typing import Any
 from terraphim_rlm import guest as guest_package
 from terraphim_rlm.core.errors import InternalError
 from terraphim_rlm.guest import frames
-from terraphim_rlm.sandbox import checks, execution, interpreter, runners
+from terraphim_rlm.sandbox import checks
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.syscalls import RULES
-from terraphim_rlm.sandbox.channel import ChannelBroken
 from terraphim_rlm.sandbox.keeper.client import Keeper, Kept, Launch
-from terraphim_rlm.sandbox.memory import sealed
+from terraphim_rlm.sandbox.languages import python, runners
+from terraphim_rlm.sandbox.link import execution
+from terraphim_rlm.sandbox.link.channel import ChannelBroken
+from terraphim_rlm.sandbox.link.memory import sealed
 from terraphim_rlm.testing.attack.lab import Lab
 
 Edit = Callable[[Launch, Lab], Launch]
@@ -174,13 +176,13 @@ def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def _any_number(_lab: Lab) -> AbstractContextManager[None]:
     """Whatever execution a cell names, it is taken for the one that runs."""
-    checked = interpreter.Interpreter._frame
+    checked = python.Interpreter._frame
 
-    def frame(self: Any, body: interpreter.Body, kind: int, number: int, data: bytes) -> None:
+    def frame(self: Any, body: python.Body, kind: int, number: int, data: bytes) -> None:
         own = self._running.number if self._running and kind in (frames.DONE, frames.FINAL) else number
         checked(self, body, kind, own, data)
 
-    return _attribute(interpreter.Interpreter, "_frame", frame)
+    return _attribute(python.Interpreter, "_frame", frame)
 
 
 def _input_from_a_file(lab: Lab) -> AbstractContextManager[None]:
@@ -202,7 +204,7 @@ def _unpickled(body: bytes) -> dict[str, Any]:
 def _unpickling(_lab: Lab) -> Iterator[None]:
     """Wherever the host reads what a cell sends, it unpickles."""
     with contextlib.ExitStack() as stack:
-        for module in (interpreter, execution):
+        for module in (python, execution):
             stack.enter_context(_attribute(module, "decode", _unpickled))
         yield
 

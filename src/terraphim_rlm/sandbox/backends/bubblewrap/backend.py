@@ -25,8 +25,8 @@ from terraphim_rlm.sandbox.backends.bubblewrap.layered import Layers
 from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec, Toolchain
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
 from terraphim_rlm.sandbox.keeper.file_states import Place
+from terraphim_rlm.sandbox.link.memory import sealed
 from terraphim_rlm.sandbox.machine import GuestMachine
-from terraphim_rlm.sandbox.memory import sealed
 from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 
 NAME = "bubblewrap"

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.link.streams import OnOutput, Stream, listener
 
 BASH = "/bin/bash"
 _MOMENT = 0.1

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from terraphim_rlm.core.errors import SandboxLost, SnapshotRefused
-from terraphim_rlm.sandbox import bash_state
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Child, Guest
-from terraphim_rlm.sandbox.interpreter import Parked, phrases
-from terraphim_rlm.sandbox.shell import BASH
-from terraphim_rlm.sandbox.streams import OnOutput, Stream, listener
+from terraphim_rlm.sandbox.languages import bash_state
+from terraphim_rlm.sandbox.languages.command import BASH
+from terraphim_rlm.sandbox.languages.python import Parked, phrases
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Child, Guest
+from terraphim_rlm.sandbox.link.streams import OnOutput, Stream, listener
 
 _GRACE = 1.0
 """Seconds that a bash has to end once it closed its line to us."""

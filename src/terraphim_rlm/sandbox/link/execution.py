@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from terraphim_rlm.sandbox.calls import Call, CallHandler
-from terraphim_rlm.sandbox.channel import ChannelBroken, decode
-from terraphim_rlm.sandbox.guest import Exit
+from terraphim_rlm.sandbox.link.calls import Call, CallHandler
+from terraphim_rlm.sandbox.link.channel import ChannelBroken, decode
+from terraphim_rlm.sandbox.link.guest import Exit
 
 _GRACE = 1.0
 """Seconds that an interrupted cell has to yield."""

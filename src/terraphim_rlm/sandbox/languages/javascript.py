@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 
 from terraphim_rlm.sandbox.contract import Request
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Child, Guest
-from terraphim_rlm.sandbox.interpreter import Interpreter, Parked
-from terraphim_rlm.sandbox.memory import sealed
+from terraphim_rlm.sandbox.languages.python import Interpreter, Parked
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Child, Guest
+from terraphim_rlm.sandbox.link.memory import sealed
 
-_FOLDER = Path(__file__).parents[1] / "guest" / "javascript"
+_FOLDER = Path(__file__).parents[2] / "guest" / "javascript"
 _FILES = ("declarations.js", "cell.js")
 _DRIVER = 5
 _BOOT = (

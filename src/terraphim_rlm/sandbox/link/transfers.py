@@ -37,7 +37,7 @@ from terraphim_rlm.core.errors import (
 )
 from terraphim_rlm.core.values import FileInfo
 from terraphim_rlm.guest import files as inside
-from terraphim_rlm.sandbox.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
 from terraphim_rlm.sandbox.undivided import undivided
 
 _PIPE_BYTES = 1 << 20

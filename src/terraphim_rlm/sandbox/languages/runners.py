@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Protocol
 
 from terraphim_rlm.core.errors import InvalidArgument, NotSupported
-from terraphim_rlm.sandbox.bash import StatefulBash
 from terraphim_rlm.sandbox.contract import HOME, Request, SandboxSpec, Toolchain
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Guest
-from terraphim_rlm.sandbox.interpreter import Interpreter, Parked
-from terraphim_rlm.sandbox.memory import sealed
-from terraphim_rlm.sandbox.node import Cell, Node
+from terraphim_rlm.sandbox.languages.bash import StatefulBash
+from terraphim_rlm.sandbox.languages.command import BASH, Command, Launch
+from terraphim_rlm.sandbox.languages.javascript import Cell, Node
+from terraphim_rlm.sandbox.languages.python import Interpreter, Parked
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Guest
+from terraphim_rlm.sandbox.link.memory import sealed
 from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
-from terraphim_rlm.sandbox.shell import BASH, Command, Launch
 
 _PROGRAM = "/proc/self/fd/3"
 """A compiled program is run from a sealed memory file: nothing in the sandbox can change it, and it takes no room

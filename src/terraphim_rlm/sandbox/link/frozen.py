@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 
 from terraphim_rlm.core.errors import SandboxLost, SnapshotLost, SnapshotRefused
-from terraphim_rlm.sandbox.guest import Child, Guest
+from terraphim_rlm.sandbox.link.guest import Child, Guest
 
 _SECONDS = 10.0
 _MOST_PID = 1 << 22

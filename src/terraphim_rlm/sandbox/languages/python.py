@@ -16,12 +16,12 @@ from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.guest import frames
-from terraphim_rlm.sandbox.calls import CallHandler, refuse
-from terraphim_rlm.sandbox.channel import Channel, decode
-from terraphim_rlm.sandbox.execution import CellEnd, Running
-from terraphim_rlm.sandbox.frozen import Frozen, no_room
-from terraphim_rlm.sandbox.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.streams import Listener, OnOutput, Stream, listener, text
+from terraphim_rlm.sandbox.link.calls import CallHandler, refuse
+from terraphim_rlm.sandbox.link.channel import Channel, decode
+from terraphim_rlm.sandbox.link.execution import CellEnd, Running
+from terraphim_rlm.sandbox.link.frozen import Frozen, no_room
+from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener, text
 
 _FETCH_SECONDS = 10.0
 _PARK_SECONDS = 30.0

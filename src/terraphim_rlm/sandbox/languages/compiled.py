@@ -19,9 +19,9 @@ from terraphim_rlm.core.cache import Cache
 from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.contract import Backend, Machine, Request, SandboxSpec, Toolchain
-from terraphim_rlm.sandbox.execution import CellEnd
-from terraphim_rlm.sandbox.guest import Exit
-from terraphim_rlm.sandbox.streams import text
+from terraphim_rlm.sandbox.link.execution import CellEnd
+from terraphim_rlm.sandbox.link.guest import Exit
+from terraphim_rlm.sandbox.link.streams import text
 
 _MOST_PROGRAM = 64 << 20
 _MOST_KEPT = 512 << 20

@@ -1,0 +1,1 @@
+"""The host's end of a guest: its processes, their streams, what they say and ask."""
