@@ -83,7 +83,7 @@ def test_ctrl_c_stops_the_code_and_neither_the_shell_nor_the_state(data: Path) -
         shell.until(PROMPT)
         shell.press(b"half a line")
         shell.until(rb"half a line$")
-        shell.press(CTRL_C)
+        shell.interrupt()
         shell.until(rb"half a line[^>]*work python> $")
         typed(shell, b"x + 2", rb"\r\n3\r\n")
         shell.until(PROMPT)

@@ -59,6 +59,12 @@ class Terminal:
     def press(self, key: bytes) -> None:
         os.write(self.master, key)
 
+    def interrupt(self) -> None:
+        """Ctrl-C, once it waits for a key: CPython's `input` overlooks a signal between its echo and its next wait."""
+        while Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R":
+            os.sched_yield()
+        self.press(b"\x03")
+
     def _read(self) -> bool:
         if not select.select([self.master], [], [], 0.2)[0]:
             return True
