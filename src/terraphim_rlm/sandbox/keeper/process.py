@@ -151,7 +151,7 @@ class Keeper:
         if request["op"] == "kill":
             self._doom(box)
         elif request["op"] == "layers":
-            self._wardens.ask(box.number, box.inner_pid, box.group.procs(), request)
+            self._wardens.ask(box.number, box.inner_pid, box.group.entrances(), request)
         else:
             self._groups.limit(box.group, str(box.number), request["limits"])
 
@@ -160,7 +160,7 @@ class Keeper:
         group = Group()
         try:
             group = self._groups.make(str(number), request["limits"])
-            pid, info = spawn(self._name, request, fds, group.procs())
+            pid, info = spawn(self._name, request, fds, group.entrances())
         except OSError as error:
             group.remove()
             self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
