@@ -14,10 +14,11 @@ import sys
 from struct import Struct
 
 REPORT = Struct("<BIiii")
-HELLO, STARTED, EXITED, FAILED, KILLED = 1, 2, 3, 4, 5
+HELLO, STARTED, EXITED, FAILED, KILLED, PAUSED = 1, 2, 3, 4, 5, 6
 _SPACE = _socket.CMSG_SPACE(16 * 4)
 _DUMPABLE = 4  # PR_SET_DUMPABLE
 _EXITING = 4  # PF_EXITING
+_LOOKS, _SOON = 50, 4  # a millisecond apart after the first ones, until all that were told to stop have done so
 
 
 def main(fd, limits):
@@ -28,7 +29,7 @@ def main(fd, limits):
     set_dumpable(0)
     _limit(limits)
     posix.umask(0o022)
-    children = {}
+    children, paused = {}, {}
     wake = _child_events()
     host.send(REPORT.pack(HELLO, 0, *sys.version_info[:3]))
     poller = _poller(host.fileno(), wake)
@@ -37,7 +38,7 @@ def main(fd, limits):
             if ready == wake:
                 _drain(wake)
                 _reap(host, children)
-            elif not _serve(host, children):
+            elif not _serve(host, children, paused):
                 posix._exit(0)
 
 
@@ -88,7 +89,7 @@ def _limit(limits):
         resource.setrlimit(which, (value, value))
 
 
-def _serve(host, children):
+def _serve(host, children, paused):
     """One request; False when the host is gone."""
     try:
         data, ancillary, _flags, _address = host.recvmsg(1 << 20, _SPACE)
@@ -100,17 +101,11 @@ def _serve(host, children):
     request = marshal.loads(data)  # made by the host, never by code in the sandbox
     number = request["id"]
     try:
-        if request["op"] == "fork":
-            _started(host, children, number, _fork(host, request, fds))
-        elif request["op"] == "spawn":
-            _started(host, children, number, _spawn(host, request, fds))
-        elif request["op"] == "files":
-            _started(host, children, number, _transfer(host, request, fds))
-        elif request["op"] == "adopt":
-            _started(host, children, number, _adopted(request["pid"]))
-        elif request["op"] == "kill":
-            _kill_tree(children, number)
-            host.send(REPORT.pack(KILLED, number, 0, 0, 0))
+        if request["op"] in _STARTS:
+            children[number] = pid = _STARTS[request["op"]](host, request, fds)
+            host.send(REPORT.pack(STARTED, number, 0, 0, pid))
+        elif request["op"] in _GROUPS:
+            _GROUPS[request["op"]](host, children, paused, request)
         elif number in children:
             posix.kill(children[number], request["signal"])
     except OSError as error:
@@ -128,11 +123,6 @@ def _descriptors(ancillary):
             usable = len(data) - len(data) % 4
             found += [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, usable, 4)]
     return found
-
-
-def _started(host, children, number, pid):
-    children[number] = pid
-    host.send(REPORT.pack(STARTED, number, 0, 0, pid))
 
 
 def _child_setup(host, request, fds):
@@ -214,50 +204,117 @@ def _transfer(host, request, fds):
         posix._exit(status)
 
 
-def _adopted(pid):
+def _adopt(host, request, fds):
     """A child of ours that no request started: an interpreter that forked away from another one."""
+    pid = request["pid"]
     state, parent = _state(str(pid))
     if state in ("Z", "X", "") or parent != 1:
         raise OSError(3, "no such child")
     return pid
 
 
-def _kill_tree(children, number):
+def _kill(host, children, paused, request):
+    _kill_tree(children, paused, request["id"])
+    paused.pop(request["id"], None)
+    host.send(REPORT.pack(KILLED, request["id"], 0, 0, 0))
+
+
+def _kill_tree(children, paused, number):
     """Kills one child, if it still lives, with all that came of it: also what left its session or lost its parent.
 
-    Processes whose parent is pid 1 and that were not started by a request are somebody's orphans; whose,
-    nobody can tell any more, so they go too. Stopping before killing keeps a fork bomb from outrunning this.
+    Processes whose parent is pid 1 and that were not started by a request are somebody's orphans: of the group that
+    is paused with the child, else of who runs now. Whose of these, nobody can tell any more, so they all go.
+    `number` may be a group's own. Stopping before killing keeps a fork bomb from outrunning this.
     """
     victim = children.get(number)
+    group = next((each for each in paused.values() if number in each.numbers), None)
     kept = {pid for pid in children.values() if pid != victim}
+    others = set().union(*(each.pids for each in paused.values())) - {victim}
     for _round in range(100):
-        doomed = _doomed(victim, kept)
+        doomed = [
+            pid
+            for pid, top in _tops(_living())
+            if top == victim
+            or (top not in kept and (top not in others if group is None else top in group.pids))
+        ]
         if not doomed:
             return
         for signal in (_signal.SIGSTOP, _signal.SIGKILL):
             for pid in doomed:
-                try:
-                    posix.kill(pid, signal)
-                except ProcessLookupError:
-                    pass
+                _send(signal, pid)
 
 
-def _doomed(victim, kept):
-    """Pids of living processes that hang below `victim` or are orphans."""
-    parents = {}
+class _Group:
+    """What stands still together."""
+
+    def __init__(self, number, own):
+        self.numbers = {number, *own}
+        self.pids = {}  # with whether it ran when it was paused: what had been stopped before is not woken
+
+
+def _pause(host, children, paused, request):
+    own = {children.get(number) for number in request["own"]}
+    others = set(children.values()).difference(own).union(*(each.pids for each in paused.values()))
+    paused[request["id"]] = group = _Group(request["id"], request["own"])
+    _stop(group.pids, lambda top: top in own or (request["orphans"] and top not in others))
+    for pid in (*group.pids, 0):  # 0 is the end
+        host.send(REPORT.pack(PAUSED, request["id"], 0, 0, pid))
+
+
+def _stop(pids, belongs):
+    """Stops what came of the processes that belong, and notes it in `pids`.
+
+    Waits until it has stopped: what is in a system call goes on to its end.
+    """
+    for look in range(_LOOKS):
+        living = _living()
+        running = []
+        for pid, top in _tops(living):
+            if (
+                belongs(top)
+                and pids.setdefault(pid, living[pid][0] not in "Tt")
+                and living[pid][0] not in "Tt"
+            ):
+                running.append(pid)
+        if not running:
+            return
+        for pid in running:
+            _send(_signal.SIGSTOP, pid)
+        _poller().poll(look > _SOON)  # milliseconds
+
+
+def _resume(host, children, paused, request):
+    group = paused.pop(request["id"], None)
+    for pid, ran in group.pids.items() if group else ():
+        if ran:
+            _send(_signal.SIGCONT, pid)
+
+
+def _send(signal, pid):
+    try:
+        posix.kill(pid, signal)
+    except ProcessLookupError:
+        pass
+
+
+def _living():
+    """State and parent of every other process that can still run code of its own, by its pid."""
+    found = {}
     for name in posix.listdir("/proc"):
         if name.isdigit() and name != "1":
-            state, parent = _state(name)
-            if state not in ("Z", "X", ""):
-                parents[int(name)] = parent
-    doomed = []
-    for pid in parents:
+            state = _state(name)
+            if state[0] not in ("Z", "X", ""):
+                found[int(name)] = state
+    return found
+
+
+def _tops(living):
+    """Each living process, with the one of its ancestors, or itself, whose parent is pid 1."""
+    for pid in living:
         top = pid
-        while parents.get(top, 1) != 1:
-            top = parents[top]
-        if top == victim or top not in kept:
-            doomed.append(pid)
-    return doomed
+        while top in living and living[top][1] != 1:
+            top = living[top][1]
+        yield pid, top
 
 
 def _state(name):
@@ -294,3 +351,7 @@ def _reap(host, children):
                 (-1, posix.WTERMSIG(status)) if posix.WIFSIGNALED(status) else (posix.WEXITSTATUS(status), 0)
             )
             host.send(REPORT.pack(EXITED, number, code, signal, pid))
+
+
+_STARTS = {"fork": _fork, "spawn": _spawn, "files": _transfer, "adopt": _adopt}
+_GROUPS = {"kill": _kill, "pause": _pause, "resume": _resume}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Self
-from weakref import WeakSet
 
-from terraphim_rlm.core.errors import SandboxLost, SnapshotRefused
+from terraphim_rlm.core.errors import SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.sandbox.contract import (
     HOME,
@@ -28,6 +27,7 @@ from terraphim_rlm.sandbox.link.guest import Guest
 from terraphim_rlm.sandbox.link.transfers import GuestFiles
 from terraphim_rlm.sandbox.queue import Queue
 from terraphim_rlm.sandbox.states import State, States, parked
+from terraphim_rlm.sandbox.undivided import undivided
 
 _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""
@@ -44,16 +44,19 @@ class _Shared:
         self.lock = asyncio.Lock()
         self.members: list[GuestMachine] = []
         self.shown: GuestMachine | None = None
-        """Whose files the guest's processes see now."""
+        """Whose files the guest's processes see now, and whose processes run."""
         self.stale: list[int] = []
         """Views that nobody needs, to be dropped once they are not shown."""
+        self.unwanted: list[State] = []
+        """States to be discarded once the machines that begin as they are have begun."""
 
 
 class GuestMachine:
     """See `contract.Machine`.
 
     Machines that branched from one another share a guest, and so its limits; each has its own view of the files and
-    its own interpreters. One of them works at a time: the others are parked, and the files switched, in between.
+    its own processes. One of them works at a time: the others are parked and stand still, and the files are switched
+    in between.
     """
 
     def __init__(self, shared: _Shared, spec: SandboxSpec, view: int = 0) -> None:
@@ -63,8 +66,7 @@ class GuestMachine:
         self._runners = Runners(shared.guest, spec, shared.toolchain)
         self._comes_from: State | None = None
         """Whose other interpreters are to be taken up when its files are first shown."""
-        self._further: WeakSet[Interpreter] = WeakSet()
-        shared.members.append(self)
+        self._group = shared.guest.new_group()
 
     @classmethod
     async def started(cls, link: GuestLink, spec: SandboxSpec, toolchain: Callable[[str], Toolchain]) -> Self:
@@ -80,6 +82,7 @@ class GuestMachine:
             await shared.guest.close()
             raise
         machine = cls(shared, spec)
+        shared.members.append(machine)
         shared.shown = machine
         return machine
 
@@ -113,45 +116,61 @@ class GuestMachine:
         return self._runners.python
 
     def new_interpreter(self, cwd: str = HOME) -> Interpreter:
-        interpreter = self._runners.new_interpreter(cwd)
-        self._further.add(interpreter)
-        return interpreter
+        return self._runners.further_interpreter(cwd)
 
     async def execute(self, request: Request) -> CellEnd:
         await self._come()
         return await self._runners.run(request)
 
     async def snapshot(self, *, partial: bool) -> State:
-        await self._come()
-        if any(interpreter.is_alive for interpreter in self._further):
-            raise SnapshotRefused(
-                "Another interpreter works in this sandbox.",
-                fix="Take snapshots when no child node is at work.",
-            )
-        return await self._shared.states.take(self._view, self._runners, partial)
+        async with self._held():
+            if self._runners.further_work:
+                raise SnapshotRefused(
+                    "Another interpreter works in this sandbox.",
+                    fix="Take snapshots when no child node is at work.",
+                )
+            return await self._shared.states.take(self._view, self._runners, partial)
 
     async def restore(self, state: MachineState) -> tuple[str, ...]:
-        kept, states = _own(state), self._shared.states
+        kept = _own(state)
         await kept.python.check()
+        async with self._held():
+            await self.python.start()
+            view = await self._shared.states.new_view(kept)
+            async with AsyncExitStack() as undone:
+                undone.push_async_callback(self._shared.states.drop_view, view)
+                body = await self.python.thawed(kept.python, branch=False)
+                undone.callback(body.end)
+                undone.push_async_callback(self.guest.resume, self._group)
+                await self._pause()
+                await self._shared.states.show(view)
+                undone.pop_all()
+            await self._runners.end_others()
+            await self.python.become(body)
+            await self.guest.end_orphans(self._group)
+            await self._forget_view(view)
+            await self.python.enter()
+            return await self._take_up(kept)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """This one is shown for the block, and not closed meanwhile. Raises as `_come`."""
         await self._come()
-        await self.python.start()
-        view = await states.new_view(kept)
-        try:
-            body = await self.python.thawed(kept.python, branch=False)
-        except BaseException:
-            await states.drop_view(view)
-            raise
-        await self._runners.end_others()
-        await self.python.become(body)
-        await self._turn_to(view)
-        await self.python.enter()
-        return await self._take_up(kept)
+        async with self._shared.lock:
+            self._check_open()
+            yield
 
     async def _turn_to(self, view: int) -> None:
         """Shows another view in place of this machine's own, and forgets that."""
         await self._shared.states.show(view)
-        await self._shared.states.drop_view(self._view)
-        self._view = view
+        await self._forget_view(view)
+
+    async def _forget_view(self, instead: int) -> None:
+        before, self._view = self._view, instead
+        await self._shared.states.drop_view(before)
+
+    async def _pause(self, *, orphans: bool = True) -> None:
+        await self.guest.pause(self._group, self._runners.children(), orphans=orphans)
 
     async def _take_up(self, kept: State) -> tuple[str, ...]:
         """The interpreters besides Python's, and what of them is not as it was.
@@ -181,9 +200,12 @@ class GuestMachine:
         twin._comes_from = kept
         try:
             await twin.python.become(await twin.python.thawed(kept.python, branch=True))
+            await twin._pause(orphans=False)  # those there are now belong to who is shown
         except BaseException:
-            await twin.destroy()
+            await twin._runners.close()
+            await states.drop_view(view)
             raise
+        self._shared.members.append(twin)
         return twin
 
     async def difference(self, before: MachineState, after: MachineState | None) -> FileDiff:
@@ -192,45 +214,85 @@ class GuestMachine:
         return await self._shared.states.difference(self._view, _own(before), later)
 
     async def variables(self) -> tuple[str, ...]:
-        await self._come()
-        await self.python.start()
-        async with parked([self.python]) as said:
-            return said.variables
+        async with self._held():
+            await self.python.start()
+            async with parked([self.python]) as said:
+                return said.variables
 
     async def put_back(self, state: MachineState, paths: Sequence[str]) -> list[str]:
         await self._come()
         return await self._shared.states.put_back(self._view, _own(state), paths)
 
     async def discard(self, state: MachineState) -> None:
-        await self._shared.states.discard(_own(state))
+        kept = _own(state)
+        if kept.cells and any(each._comes_from is kept for each in self._shared.members):
+            self._shared.unwanted.append(kept)
+        else:
+            await self._shared.states.discard(kept)
+
+    async def _begun(self) -> None:
+        """This machine is what its state was, and needs it no longer."""
+        shared = self._shared
+        kept, self._comes_from = self._comes_from, None
+        if kept is None or any(each._comes_from is kept for each in shared.members):
+            return
+        if any(each is kept for each in shared.unwanted):
+            shared.unwanted = [each for each in shared.unwanted if each is not kept]
+            await shared.states.discard(kept)
 
     async def _come(self) -> None:
-        """Makes this the one whose files are seen."""
+        """Makes this the one whose files are seen and whose processes run.
+
+        Raises:
+            SandboxLost: it was closed; or what kept its files is gone.
+        """
         shared = self._shared
-        if shared.shown is self:
+        if shared.shown is self and self._comes_from is None and self.is_open:
             return
+        try:
+            await undivided(self._switch())
+        except SnapshotLost as error:
+            await undivided(self.destroy())
+            raise SandboxLost(
+                "What kept the files of this branch has ended, and they with it.",
+                fix="Go on with the sandbox whose files were in use then, or open another.",
+            ) from error
+
+    async def _switch(self) -> None:
+        shared = self._shared
         async with shared.lock:
-            before, shared.shown = shared.shown, None
-            if before is not None:
-                await before._leave()
-            await shared.states.show(self._view)
-            while shared.stale:
-                await shared.states.drop_view(shared.stale.pop())
-            await self._enter()
-            shared.shown = self
+            self._check_open()
+            if shared.shown is not self:
+                async with AsyncExitStack() as undone:
+                    if shared.shown is not None:
+                        undone.push_async_callback(shared.shown._enter)
+                        await shared.shown._leave()
+                    await shared.states.show(self._view)
+                    undone.pop_all()
+                shared.shown = self
+                while shared.stale:
+                    await shared.states.drop_view(shared.stale.pop())
+                await self._enter()
+            if self._comes_from is not None:
+                await self._take_up(self._comes_from)
+                await self._begun()
+
+    def _check_open(self) -> None:
+        if self not in self._shared.members:
+            raise SandboxLost("This sandbox was closed.", fix="Open another, or branch again.")
 
     async def _leave(self) -> None:
         for each in self._runners.living():
             with suppress(SandboxLost):
                 await each.park(ROOTS)
+        await self._pause()
 
     async def _enter(self) -> None:
+        with suppress(SandboxLost):
+            await self.guest.resume(self._group)
         for each in self._runners.living():
             with suppress(SandboxLost):
                 await each.enter()
-        kept, self._comes_from = self._comes_from, None
-        if kept is not None:
-            await self._take_up(kept)
 
     def consumption(self) -> Consumption:
         return self.guest.link.consumption()
@@ -240,17 +302,22 @@ class GuestMachine:
         if self not in shared.members:
             return
         shared.members.remove(self)
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._runners.close)
-            if not shared.members:
+        if not shared.members:
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(self._runners.close)
                 shared.states.close()
                 stack.push_async_callback(self.guest.close)  # first: everything else has then ended
-        if not shared.members:
             return
         async with shared.lock:
-            shared.stale.append(self._view)
+            await self._runners.close()
+            with suppress(SandboxLost):
+                await self.guest.end_orphans(self._group)
+            await self._begun()
             if shared.shown is self:
-                shared.shown = None  # the next one that works takes its view away
+                shared.shown = None
+                shared.stale.append(self._view)  # the next one that works takes it away
+            else:
+                await shared.states.drop_view(self._view)
 
 
 def _own(state: MachineState) -> State:

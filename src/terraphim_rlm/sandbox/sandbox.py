@@ -171,7 +171,7 @@ class Sandbox:
         """
         async with self._alone() as machine:
             kept = self._snapshots.find(snapshot)
-            async with self._unless_lost(kept):
+            async with self._unless_lost(machine, kept):
                 otherwise = await undivided(machine.restore(kept.state))
             return replace(kept.snapshot, missing=(*kept.snapshot.missing, *otherwise))
 
@@ -221,7 +221,9 @@ class Sandbox:
                 state = await undivided(machine.snapshot(partial=False), undo=machine.discard)
                 made.push_async_callback(machine.discard, state)
             else:
-                state = self._snapshots.find(snapshot).state
+                kept = self._snapshots.find(snapshot)
+                await made.enter_async_context(self._unless_lost(machine, kept))
+                state = kept.state
             boxes = []
             async with AsyncExitStack() as unmade:
                 for _ in range(count):
@@ -262,11 +264,12 @@ class Sandbox:
             yield machine
 
     @asynccontextmanager
-    async def _unless_lost(self, kept: Kept) -> AsyncIterator[None]:
+    async def _unless_lost(self, machine: Machine, kept: Kept) -> AsyncIterator[None]:
         try:
             yield
         except SnapshotLost:
             self._snapshots.remove(kept)
+            await undivided(machine.discard(kept.state))
             raise
 
     def result(self, end: CellEnd, spoken: str = "python") -> ExecutionResult:
@@ -289,7 +292,7 @@ class Sandbox:
         async with self._closing:
             machine, self._machine = self._machine, None
             if machine is not None:
-                await machine.destroy()
+                await undivided(machine.destroy())
 
     async def __aenter__(self) -> Self:
         await self.start()

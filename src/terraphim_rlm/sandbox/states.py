@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.sandbox.contract import ROOTS, FileDiff, GuestLink
 from terraphim_rlm.sandbox.languages.javascript import Cell
-from terraphim_rlm.sandbox.languages.python import Parked
-from terraphim_rlm.sandbox.languages.runners import Living, Runners
+from terraphim_rlm.sandbox.languages.living import Living, Parked
+from terraphim_rlm.sandbox.languages.runners import Runners
 from terraphim_rlm.sandbox.link.frozen import Frozen
 
 _MOST_NAMED = 10
@@ -105,11 +105,14 @@ class States:
         return self._views
 
     async def show(self, view: int) -> None:
-        await self._link.layers("show", view)
+        try:
+            await self._link.layers("show", view)
+        except OSError as error:
+            raise _failed(error) from error
 
     async def drop_view(self, view: int) -> None:
         """One that is not shown."""
-        await self._link.layers("drop_view", view)
+        await self._dropped("drop_view", view)
 
     async def difference(self, view: int, before: State, after: State | None) -> FileDiff:
         """See `contract.Machine.difference`."""
@@ -138,10 +141,11 @@ class States:
         """See `contract.Machine.discard`."""
         self._frozen.discard(state.python)
         state.python.close()
-        try:
-            await self._link.layers("drop", state.files)
-        except (OSError, SnapshotLost, SandboxLost):
-            return  # what kept it is gone, and it with that
+        await self._dropped("drop", state.files)
+
+    async def _dropped(self, name: str, number: int) -> None:
+        with suppress(OSError, SnapshotLost, SandboxLost):  # what kept it is gone, and it with that
+            await self._link.layers(name, number)
 
     def close(self) -> None:
         """Gives up all states; the machine's end ends what they hold."""

@@ -11,10 +11,10 @@ from typing import Any
 from terraphim_rlm.core.errors import SandboxLost, SnapshotRefused
 from terraphim_rlm.sandbox.languages import bash_state
 from terraphim_rlm.sandbox.languages.command import BASH
-from terraphim_rlm.sandbox.languages.python import Parked, phrases
+from terraphim_rlm.sandbox.languages.living import Parked, phrases
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Child, Guest
-from terraphim_rlm.sandbox.link.streams import OnOutput, Stream, listener
+from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener
 
 _GRACE = 1.0
 """Seconds that a bash has to end once it closed its line to us."""
@@ -44,16 +44,27 @@ class StatefulBash:
         self._parts = 1
         self._buffer = b""
         self._dying = self._untold = False
+        self._closed = 0  # how often: what waits or is born meanwhile is not wanted any more
+        self._turn = asyncio.Lock()
+        """Of who speaks with the shell; what it speaks through is given up between turns only."""
+
+    @property
+    def child(self) -> Child | None:
+        """Its process, if there is one."""
+        return self._child
 
     @property
     def is_alive(self) -> bool:
         return self._child is not None and not self._dying and not self._child.exited.done()
 
-    async def _start(self) -> None:
-        if self._child is not None:
-            if self.is_alive:
-                return
+    async def _start(self, closed: int) -> None:
+        """A living shell, unless it was closed since it had been closed `closed` times. Raises SandboxLost then."""
+        if self._child is not None and not self.is_alive:
             await self._child.ended()
+        if closed != self._closed:
+            raise SandboxLost("The stateful bash was closed meanwhile.")
+        if self.is_alive:
+            return
         self._drop()
         scripts_in, scripts = os.pipe2(os.O_CLOEXEC)
         said, say = os.pipe2(os.O_CLOEXEC)
@@ -64,6 +75,8 @@ class StatefulBash:
             fds = (null, streams[0].child_fd, streams[1].child_fd, scripts_in, say)
             argv = [BASH, "--noprofile", "--norc", "-c", _LOOP]
             self._child = await self._guest.spawn(argv, self._cwd, self._env, fds)
+            if closed != self._closed:
+                self._kill()
         finally:
             for fd in (null, scripts_in, say):
                 os.close(fd)
@@ -100,11 +113,17 @@ class StatefulBash:
                 "exit_code": 2,
             }
             return CellEnd(report=report)
-        fresh = await self._start_again()
+        closed = self._closed
+        async with self._turn:
+            fresh = await self._start_again(closed)
+            return await self._execute(code, timeout, fresh, listener(on_output))
+
+    async def _execute(
+        self, code: str, timeout: float | None, fresh: bool, heard: Listener | None
+    ) -> CellEnd:
         assert self._streams is not None
         loop = asyncio.get_running_loop()
         started = loop.time()
-        heard = listener(on_output)
         for stream in self._streams:
             stream.begin(heard)
         self._untold = True
@@ -120,10 +139,10 @@ class StatefulBash:
             heard.check()
         return end
 
-    async def _start_again(self) -> bool:
+    async def _start_again(self, closed: int) -> bool:
         """Starts bash if none is alive; True when one had ended of which nobody was told."""
         before = self._child
-        await self._start()
+        await self._start(closed)
         return self._untold and self._child is not before
 
     async def _run(self, script: str, timeout: float | None, parts: int = 1) -> CellEnd:
@@ -164,7 +183,8 @@ class StatefulBash:
         Raises:
             SandboxLost: it ended, or did not answer in 10 seconds; its variables are lost.
         """
-        end = await self._run(f"{{ {script}\n}} 2>/dev/null", _STEP_SECONDS, parts=2)
+        async with self._turn:
+            end = await self._run(f"{{ {script}\n}} 2>/dev/null", _STEP_SECONDS, parts=2)
         if end.cause != "done":
             self._untold = True
             raise SandboxLost("The stateful bash did not say what it is asked, and was ended.")
@@ -207,7 +227,7 @@ class StatefulBash:
         await self.close()
         self._untold = False
         if script:
-            await self._start()
+            await self._start(self._closed)
             await self._step(bash_state.take_up(script))
 
     def _kill(self) -> None:
@@ -244,8 +264,10 @@ class StatefulBash:
         self._dying = False
 
     async def close(self) -> None:
+        self._closed += 1
         child = self._child
         self._kill()
         if child is not None:
             await child.ended()
-        self._drop()
+        async with self._turn:
+            self._drop()

@@ -36,6 +36,8 @@ class Command:
     def __init__(self, guest: Guest, output_bytes: int) -> None:
         self._guest = guest
         self._output_bytes = output_bytes
+        self._child: Child | None = None
+        self._closed = False
 
     async def run(
         self,
@@ -54,7 +56,9 @@ class Command:
             for stream in streams:
                 stream.begin(heard)
             fds = (stdin, streams[0].child_fd, streams[1].child_fd, *launch.fds)
-            child = await self._guest.spawn(launch.argv, launch.cwd, launch.env, fds)
+            self._child = child = await self._guest.spawn(launch.argv, launch.cwd, launch.env, fds)
+            if self._closed:
+                child.kill()
             for stream in streams:
                 stream.release_child_end()
             end = await _until(child, timeout)
@@ -68,8 +72,16 @@ class Command:
                 stream.close()
         if heard is not None:
             heard.check()
+        if self._closed:
+            end.exit = Exit(None, None)
         end.seconds = loop.time() - started
         return end
+
+    def close(self) -> None:
+        """Ends it with all it started, because the sandbox ends."""
+        self._closed = True
+        if self._child is not None:
+            self._child.kill()
 
 
 async def _until(child: Child, timeout: float | None) -> CellEnd:

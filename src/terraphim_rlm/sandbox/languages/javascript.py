@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from terraphim_rlm.sandbox.contract import Request
-from terraphim_rlm.sandbox.languages.python import Interpreter, Parked
+from terraphim_rlm.sandbox.languages.living import Parked
+from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Child, Guest
 from terraphim_rlm.sandbox.link.memory import sealed

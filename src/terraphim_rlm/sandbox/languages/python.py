@@ -16,16 +16,16 @@ from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.guest import frames
+from terraphim_rlm.sandbox.languages.living import Parked, listed, phrases
 from terraphim_rlm.sandbox.link.calls import CallHandler, refuse
 from terraphim_rlm.sandbox.link.channel import Channel, decode
 from terraphim_rlm.sandbox.link.execution import CellEnd, Running
 from terraphim_rlm.sandbox.link.frozen import Frozen, no_room
 from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener, text
+from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener
 
 _FETCH_SECONDS = 10.0
 _PARK_SECONDS = 30.0
-_MOST_PHRASES, _PHRASE = 1_000, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,6 @@ class Handover:
     """A sealed memory file; stays open with the host for as long as interpreters may need it."""
     about: bytes
     """JSON that describes it, see `guest/views.py`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """What an interpreter that left the sandbox's files said of itself."""
-
-    problems: tuple[str, ...]
-    """What a frozen one would not keep, one phrase each."""
-    variables: tuple[str, ...]
 
 
 class Body:
@@ -66,6 +57,11 @@ class Body:
         for stream in self.streams:
             stream.close()
 
+    def end(self) -> None:
+        self.close()
+        if self.child is not None:
+            self.child.kill()
+
 
 class Interpreter:
     """Runs one cell at a time; its first one starts it. End it with `close`."""
@@ -83,6 +79,7 @@ class Interpreter:
         self._running: Running | None = None
         self._values: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._untold = False
+        self._closed = 0  # how often: what waits or is born meanwhile is not wanted any more
         self.warm = asyncio.Event()
         """Set when a fresh interpreter has loaded what its first cell needs; no cell has to wait for it."""
         self._idle = asyncio.Event()
@@ -96,9 +93,13 @@ class Interpreter:
             self._gone(body, None, end)
         if self._body is not None:
             return
-        self._body = await self._embodied(self._born)
-        if self._context is not None:
-            self._hand_over(self._context)
+        closed = self._closed
+        body = await self._embodied(self._born)
+        if closed != self._closed:
+            body.end()
+            raise _closed()
+        self._body = body
+        self._hand_over()
 
     async def _born(self, fds: Sequence[int]) -> Child:
         return await self._guest.fork(self.cwd, self._env, fds)
@@ -123,12 +124,11 @@ class Interpreter:
     def give(self, context: Handover) -> None:
         """Sets `context` in the namespace, now and after each restart."""
         self._context = context
-        if self._body is not None:
-            self._hand_over(context)
+        self._hand_over()
 
-    def _hand_over(self, context: Handover) -> None:
-        assert self._body is not None
-        self._body.channel.send(frames.CONTEXT, 0, context.about, context.fd)
+    def _hand_over(self) -> None:
+        if self._body is not None and self._context is not None:
+            self._body.channel.send(frames.CONTEXT, 0, self._context.about, self._context.fd)
 
     async def execute(
         self,
@@ -190,7 +190,10 @@ class Interpreter:
 
     async def _ready(self) -> Channel:
         """The channel of a living process that does nothing else."""
+        closed = self._closed
         await self._idle.wait()
+        if closed != self._closed:
+            raise _closed()
         await self.start()
         assert self._body is not None
         return self._body.channel
@@ -239,7 +242,7 @@ class Interpreter:
         said = await self._answer(frames.PARK, json.dumps(asked).encode(), seconds=_PARK_SECONDS)
         self._parked = self._body
         failed = (said["failed"],) if "failed" in said else ()
-        return Parked(phrases([*failed, *_listed(said.get("problems"))]), phrases(said.get("variables")))
+        return Parked(phrases([*failed, *listed(said.get("problems"))]), phrases(said.get("variables")))
 
     async def enter(self) -> None:
         """Lets it take up its files again."""
@@ -280,13 +283,17 @@ class Interpreter:
     def is_alive(self) -> bool:
         return self._body is not None and self._body.channel.is_open
 
+    @property
+    def child(self) -> Child | None:
+        """Its process, if there is one."""
+        return None if self._body is None else self._body.child
+
     async def become(self, body: Body) -> None:
         """Goes on in another process, once nothing of the one before runs any more."""
         before, self._body = self._body, None
         if before is not None:
-            before.close()
+            before.end()
             if before.child is not None:
-                before.child.kill()
                 await before.child.stopped()
         self._untold = False
         self._body = body
@@ -331,20 +338,17 @@ class Interpreter:
             return
         running = self._running
         self._untold = running is None or running.done.done()
-        for future in self._values.values():
-            if not future.done():
-                future.set_exception(SandboxLost("The interpreter ended."))
         if running is not None:
             running.lost(reason, end)
         self._drop()
 
     def kill(self) -> None:
-        if self._body is not None and self._body.child is not None:
-            self._body.child.kill()
+        if self.child is not None:
+            self.child.kill()
 
     def interrupt(self) -> None:
-        if self._body is not None and self._body.child is not None:
-            self._body.child.signal(2)
+        if self.child is not None:
+            self.child.signal(2)
 
     def take_output(self, end: CellEnd) -> None:
         if self._body is not None:
@@ -363,10 +367,14 @@ class Interpreter:
         body, self._body = self._body, None
         if body is not None:
             body.close()
+        for future in self._values.values():
+            if not future.done():
+                future.set_exception(SandboxLost("The interpreter ended."))
 
     async def close(self) -> None:
         """Ends the interpreter with everything it started. Idempotent."""
-        child = None if self._body is None else self._body.child
+        self._closed += 1
+        child = self.child
         if self._running is not None:
             self._running.lost("it was closed", Exit(None, None))
         self.kill()
@@ -375,11 +383,5 @@ class Interpreter:
             await child.ended()
 
 
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def phrases(value: object) -> tuple[str, ...]:
-    """A list of short texts, as far as it is one."""
-    items = _listed(value)[:_MOST_PHRASES]
-    return tuple(text(item[:_PHRASE].encode("utf-8", "replace")) for item in items if isinstance(item, str))
+def _closed() -> SandboxLost:
+    return SandboxLost("The interpreter was closed meanwhile.")

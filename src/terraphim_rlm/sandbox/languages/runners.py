@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any
+from weakref import WeakSet
 
 from terraphim_rlm.core.errors import InvalidArgument, NotSupported
 from terraphim_rlm.sandbox.contract import HOME, Request, SandboxSpec, Toolchain
 from terraphim_rlm.sandbox.languages.bash import StatefulBash
 from terraphim_rlm.sandbox.languages.command import BASH, Command, Launch
 from terraphim_rlm.sandbox.languages.javascript import Cell, Node
-from terraphim_rlm.sandbox.languages.python import Interpreter, Parked
+from terraphim_rlm.sandbox.languages.living import Living
+from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Guest
 from terraphim_rlm.sandbox.link.memory import sealed
@@ -31,18 +33,6 @@ _ENV = {
 }
 
 
-class Living(Protocol):
-    """An interpreter as far as states of files are concerned."""
-
-    async def park(self, roots: Sequence[str]) -> Parked:
-        """Leaves the roots; nothing of it has a file there open for writing any more, or it says so."""
-        ...
-
-    async def enter(self) -> None:
-        """Takes up its files and its folder again."""
-        ...
-
-
 class Runners:
     """The interpreters of one machine, and what runs programs from start to end."""
 
@@ -53,6 +43,10 @@ class Runners:
         self.made_python: Interpreter | None = None
         self.bash: StatefulBash | None = None
         self.node: Node | None = None
+        self._commands: set[Command] = set()
+        """Those that run now."""
+        self._further: WeakSet[Interpreter] = WeakSet()
+        """Those that others made, and close."""
         self._by_language: Mapping[str, Callable[[Request], Awaitable[CellEnd]]] = {
             "python": self._python,
             "bash": self._bash,
@@ -71,6 +65,16 @@ class Runners:
 
     def new_interpreter(self, cwd: str) -> Interpreter:
         return Interpreter(self._guest, cwd, self._environment({}), self._spec.resources.output_bytes)
+
+    def further_interpreter(self, cwd: str) -> Interpreter:
+        """One that its caller closes, or `close`."""
+        interpreter = self.new_interpreter(cwd)
+        self._further.add(interpreter)
+        return interpreter
+
+    @property
+    def further_work(self) -> bool:
+        return any(interpreter.is_alive for interpreter in self._further)
 
     async def run(self, request: Request) -> CellEnd:
         """See `contract.Machine.execute`."""
@@ -140,18 +144,27 @@ class Runners:
     async def _from_start_to_end(self, request: Request, argv: list[str], *more: int) -> CellEnd:
         runner = Command(self._guest, self._spec.resources.output_bytes)
         env = self._environment(request.env)
-        with _handed(request.stdin) as stdin_fd, self._guest.watching_memory() as memory:
-            end = await runner.run(
-                Launch(argv, request.cwd or HOME, env, more),
-                timeout=request.timeout,
-                on_output=request.on_output,
-                stdin_fd=stdin_fd,
-            )
+        self._commands.add(runner)
+        try:
+            with _handed(request.stdin) as stdin_fd, self._guest.watching_memory() as memory:
+                end = await runner.run(
+                    Launch(argv, request.cwd or HOME, env, more),
+                    timeout=request.timeout,
+                    on_output=request.on_output,
+                    stdin_fd=stdin_fd,
+                )
+        finally:
+            self._commands.discard(runner)
         end.oom = memory.killed
         return end
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         return {**_ENV, **self._spec.env, **extra}
+
+    def children(self) -> list[int]:
+        """Numbers of the interpreters' processes."""
+        every = (self.made_python, self.bash, self.node, *self._further)
+        return [each.child.number for each in every if each is not None and each.child is not None]
 
     def living(self) -> list[Living]:
         """The interpreters that have state now."""
@@ -178,8 +191,10 @@ class Runners:
         return () if self.node is None else await self.node.replay(cells)
 
     async def close(self) -> None:
+        for command in self._commands:
+            command.close()
         async with AsyncExitStack() as stack:
-            for part in (self.made_python, self.bash, self.node):
+            for part in (self.made_python, self.bash, self.node, *self._further):
                 if part is not None:
                     stack.push_async_callback(part.close)
 

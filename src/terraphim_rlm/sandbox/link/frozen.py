@@ -27,6 +27,7 @@ class Frozen:
         self._line = line
         self._child = child
         self._lock = asyncio.Lock()
+        self._closed = False
 
     async def check(self) -> None:
         """Asks whether it is still there.
@@ -64,14 +65,19 @@ class Frozen:
                     data = await loop.sock_recv(self._line, 32)
             except (OSError, TimeoutError) as error:
                 raise _lost("It does not answer.") from error
+            finally:
+                if self._closed:
+                    self._line.close()
         if not (data.isdigit() and int(data) < _MOST_PID and int(data) != 1):
             raise _lost("It is gone." if not data else "It gave no answer that makes sense.")
         return int(data)
 
     def close(self) -> None:
         """Ends it. Idempotent."""
-        self._line.close()
+        self._closed = True
         self._child.signal(9)
+        if not self._lock.locked():  # who waits for its answer hears the end, and closes what he listens on
+            self._line.close()
 
 
 def no_room() -> SnapshotRefused:

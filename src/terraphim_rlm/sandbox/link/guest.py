@@ -18,7 +18,7 @@ from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import GuestLink
 
 _REPORT = struct.Struct("<BIiii")
-_HELLO, _STARTED, _EXITED, _FAILED, _KILLED = 1, 2, 3, 4, 5
+_HELLO, _STARTED, _EXITED, _FAILED, _KILLED, _PAUSED = 1, 2, 3, 4, 5, 6
 _HELLO_SECONDS = 20.0
 _FULL_SECONDS = 0.002
 """Until a request is tried again when the supervisor's socket is full."""
@@ -85,6 +85,10 @@ class Guest:
         self._socket = link.socket
         self._socket.setblocking(False)
         self._children: dict[int, Child] = {}
+        self._paused: dict[int, set[int]] = {}
+        """Group -> process ids."""
+        self._orders: dict[int, asyncio.Future[None]] = {}
+        """Those to groups, until they are carried out."""
         self._last = 0
         self._loop = asyncio.get_running_loop()
         self._hello: asyncio.Future[None] = self._loop.create_future()
@@ -138,14 +142,55 @@ class Guest:
         return await self._new("adopt", (), pid=pid)
 
     def pids(self) -> list[int]:
-        """Of all children, as the sandbox numbers them."""
-        return [child.pid for child in self._children.values()]
+        """Of all children and of what is paused, as the sandbox numbers them."""
+        return list({child.pid for child in self._children.values()}.union(*self._paused.values()))
+
+    def new_group(self) -> int:
+        """A number for processes that are paused, resumed and killed together."""
+        self._last += 1
+        return self._last
+
+    async def pause(self, group: int, own: Sequence[int], *, orphans: bool) -> None:
+        """Lets nothing of these children (by number) run, nor what came of them.
+
+        Args:
+            orphans: nor what came of no child of ours and is in no other group that is paused.
+
+        Raises:
+            SandboxLost: the sandbox has ended.
+        """
+        self._paused[group] = set()
+        await self._ordered("pause", group, own=list(own), orphans=orphans)
+
+    async def resume(self, group: int) -> None:
+        """Lets what `pause` stopped go on. Raises as `pause`."""
+        if self._paused.pop(group, None) is not None:
+            await self._sent("resume", group, ())
+
+    async def end_orphans(self, group: int) -> None:
+        """Kills what came of no child of ours: of the group, or when that is not paused, of all that are in none.
+
+        Raises as `pause`.
+        """
+        await self._ordered("kill", group)
+        self._paused.pop(group, None)
+
+    async def _ordered(self, op: str, group: int, **fields: object) -> None:
+        done = self._orders[group] = self._loop.create_future()
+        try:
+            await self._sent(op, group, (), **fields)
+            await done
+        finally:
+            del self._orders[group]
+
+    async def _sent(self, op: str, number: int, fds: Sequence[int], **fields: object) -> None:
+        while not self._request(op, number, fds, **fields):  # noqa: ASYNC110 - a socket has no event to wait for
+            await asyncio.sleep(_FULL_SECONDS)
 
     async def _new(self, op: str, fds: Sequence[int], **fields: object) -> Child:
         self._last += 1
         number = self._last
-        while not self._request(op, number, fds, **fields):  # noqa: ASYNC110 - a socket has no event to wait for
-            await asyncio.sleep(_FULL_SECONDS)
+        await self._sent(op, number, fds, **fields)
         child = self._children[number] = Child(self, number, alone=op == "files")
         try:
             await child.started
@@ -195,6 +240,9 @@ class Guest:
             if not self._hello.done():
                 self._hello.set_result(None)
             return
+        if number in self._orders:
+            self._of_group(op, number, pid)
+            return
         child = self._children.get(number)
         if child is None:
             return
@@ -212,6 +260,16 @@ class Guest:
             reason = os.strerror(code) if code else "unknown reason"
             child.started.set_exception(SandboxLost(f"The sandbox could not start a process: {reason}."))
 
+    def _of_group(self, op: int, group: int, pid: int) -> None:
+        """A process of it has stopped, or an order to it is carried out."""
+        done = self._orders[group]
+        if op == _PAUSED and pid:
+            self._paused[group].add(pid)
+        elif op == _FAILED and not done.done():
+            done.set_exception(_gone("The sandbox cannot stop its processes."))
+        elif not done.done():
+            done.set_result(None)
+
     def _lost(self) -> None:
         """The supervisor is gone, and with it everything in the sandbox."""
         if not self._open:
@@ -226,6 +284,9 @@ class Guest:
                 child.started.set_exception(gone)
             _settle(child, Exit(None, None))
         self._children.clear()
+        for done in self._orders.values():
+            if not done.done():
+                done.set_exception(gone)
 
     @property
     def is_open(self) -> bool:
