@@ -18,7 +18,7 @@ HELLO, STARTED, EXITED, FAILED, KILLED, PAUSED = 1, 2, 3, 4, 5, 6
 _SPACE = _socket.CMSG_SPACE(16 * 4)
 _DUMPABLE = 4  # PR_SET_DUMPABLE
 _EXITING = 4  # PF_EXITING
-_LOOKS, _SOON = 50, 4  # a millisecond apart after the first ones, until all that were told to stop have done so
+_LOOKS, _SOON = 50, 4  # until all that were told to stop have done so; a millisecond apart after the first
 
 
 def main(fd, limits):

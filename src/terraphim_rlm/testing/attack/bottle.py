@@ -52,7 +52,7 @@ async def in_bottle(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outc
 def _run(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outcome:
     groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), os.getpid())
     group = groups.make("bottle", _BOUNDS) if os.geteuid() == 0 else Group()
-    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), *group.procs()]
+    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), *group.entrances()]
     try:
         done = process.run(command(argv), timeout=SECONDS, env=_environment())
     except subprocess.TimeoutExpired:
@@ -100,8 +100,8 @@ def main(arguments: Sequence[str]) -> int:
     if os.getppid() != 0:
         sys.stderr.write("Not in a bottle.\n")
         return 2
-    for procs in groups:
-        with open(procs, "wb", buffering=0) as file:
+    for entrance in groups:
+        with open(entrance, "wb", buffering=0) as file:
             file.write(b"0")
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
