@@ -314,3 +314,24 @@ async def test_a_branch_of_now_brings_back_javascript_when_its_turn_comes(box: S
     assert await _said(box, "console.log(n)", "javascript") == "1"
     machine: Any = box.machine
     assert machine._shared.states._frozen == set(), "what it came from is given up"
+
+
+async def test_who_writes_since_an_earlier_turn_still_keeps_a_snapshot_from_being_taken(box: Sandbox) -> None:
+    await _said(box, "x = 1")
+    await box.snapshot("s")
+    (one,) = await box.branch(1, "s")
+    await _sh(
+        box, f"(exec 5>/work/held; echo half >&5; exec sleep 74) {_QUIET} until [ -s /work/held ]; do :; done"
+    )
+    with pytest.raises(SnapshotRefused, match="/work/held open for writing"):
+        await box.snapshot("now", partial=True)
+    assert await _said(one, "print(x, os.path.exists('/work/held'))") == "1 False"
+    with pytest.raises(SnapshotRefused, match="sleep 74"):
+        await box.snapshot("then", partial=True)
+    await _sh(
+        box,
+        "pid=$(grep -l 'sleep' /proc/[0-9]*/comm | head -1 | cut -d/ -f3); kill $pid; while [ -e /proc/$pid/exe ]; do :; done",
+    )
+    await box.snapshot("after")
+    await box.rollback("after")
+    assert await _said(box, "print(open('/work/held').read())") == "half"

@@ -45,17 +45,16 @@ class Layers(Views):
         self.set_read_only(current)
         try:
             lowers = self._sealed(current)
-            if lowers == current.lowers and current.own:
-                self.set_writable(current)
-                after = current
-            else:
-                after = self._new_view(lowers)
-                self.put(after)
+            unchanged = lowers == current.lowers and current.own
+            after = current if unchanged else self._new_view(lowers)
         except BaseException:
             self.set_writable(current)
             raise
-        self.views[view] = after
-        if after is not current:
+        if after is current:
+            self.set_writable(current)
+        else:
+            self.put(after)  # when that fails, nothing that is kept has become writable
+            self.views[view] = after
             self.unmount(current)
         number = self.number()
         self._states[number] = lowers
