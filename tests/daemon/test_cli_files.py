@@ -6,10 +6,14 @@ import contextlib
 import os
 import subprocess
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from daemon_kit import TRLM, Answer, Cli, Daemon, Unix, environment, trlm
+
+from terraphim_rlm.faces.cli import session_files
 
 pytestmark = pytest.mark.sandbox
 CONTENT = "/api/sessions/{}/files/content?path={}"
@@ -227,3 +231,41 @@ def peak(daemon: Daemon) -> int:
     """The most memory that the daemon ever had, in kB."""
     status = Path(f"/proc/{daemon.child.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.usefixtures("session")
+def test_a_pipe_is_read_to_its_end_before_the_daemon_is_asked(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that says nothing for half a minute is refused, and until then no snapshot can be taken."""
+    data = os.urandom(300_000)
+    os.mkfifo(here / "pipe")
+    written = Thread(target=(here / "pipe").write_bytes, args=[data])
+    written.start()
+    asked = session_files.asked
+
+    def last(*given: Any) -> Any:
+        written.join(10)
+        assert not written.is_alive(), "the pipe has not been read"
+        return asked(*given)
+
+    monkeypatch.setattr(session_files, "asked", last)
+    assert cli("files", "put", "pipe", "x").code == 0
+    assert cli("files", "get", "x", "y").code == 0
+    assert (here / "y").read_bytes() == data
+
+
+@pytest.mark.usefixtures("session")
+def test_of_an_endless_pipe_no_more_is_taken_than_the_session_can_refuse(
+    shared_daemon: Daemon, cli: Cli
+) -> None:
+    cli("session", "new", "--name", "small", "--disk", "1")
+    command = f"yes | {TRLM} files put - x --session small"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=environment(shared_daemon.data),
+    )
+    assert (done.returncode, b"[E803]" in done.stderr) == (1, True)

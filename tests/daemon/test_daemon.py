@@ -235,9 +235,37 @@ def test_a_folder_of_somebody_else_is_refused_and_a_lax_one_made_private(tmp_pat
     assert stat.S_IMODE(lax.stat().st_mode) == 0o700
 
 
+def test_a_relative_data_folder_lies_below_the_folder_of_who_names_it(tmp_path: Path) -> None:
+    relative = {"cwd": tmp_path, "data": tmp_path / "data", "env": {"TRLM_DATA": "data"}}
+    try:
+        made = trlm("session", "new", "--name", "work", **relative)
+        assert made.returncode == 0, made.stderr
+        found = json.loads((tmp_path / "data" / "daemon.lock").read_text())
+        assert Path(found["socket"]).parent == tmp_path / "data" / "run"
+        assert trlm("exec", "--session", "work", "-c", "print(1)", data=tmp_path / "data").stdout == "1\n"
+        assert not Path("/data/daemon.lock").exists()
+    finally:
+        assert trlm("serve", "--stop", **relative).stdout.startswith("Ended")
+
+
+def test_a_client_with_another_runtime_folder_is_told_at_once_where_the_daemon_is(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", {"XDG_RUNTIME_DIR": str(tmp_path / "runtime")}
+    with served(data) as daemon:
+        daemon.session(name="work")
+        for words in (["exec", "--session", "work", "-c", "1"], ["serve", "--stop"], ["serve"]):
+            refused = trlm(*words, data=data, env=other, timeout=15)
+            assert (refused.returncode, "E663" in refused.stderr) == (1, True), refused
+            assert f"(process {daemon.child.pid}, version" in refused.stderr
+            assert str(daemon.path) in refused.stderr
+            assert "Set XDG_RUNTIME_DIR as it was" in refused.stderr
+
+
 def test_a_socket_deeper_than_a_socket_may_lie_is_reached_all_the_same(tmp_path: Path) -> None:
     data = tmp_path / ("d" * 80) / ("e" * 80)
     assert len(str(data)) > 107
+    assert trlm("serve", "--stop", data=data).stdout == "No daemon runs.\n"
+    assert trlm("session", "new", data=data).returncode == 0, "where there is not even the folder yet"
+    assert trlm("serve", "--stop", data=data).stdout.startswith("Ended")
     try:
         named = trlm("serve", "--detach", "--json", data=data)
         assert named.returncode == 0, named.stderr

@@ -249,6 +249,23 @@ async def test_a_name_is_free_again_when_its_session_has_ended_or_was_never_made
                 await new(sessions, "other")
 
 
+async def test_a_name_stays_taken_when_the_caller_leaves_before_he_is_told_of_his_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with house() as sessions:
+
+        async def left(_: str) -> Any:
+            raise asyncio.CancelledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions, "show", left)
+            with pytest.raises(asyncio.CancelledError):
+                await new(sessions, "work")
+        assert sessions.statistics().live == 1
+        with pytest.raises(InvalidArgument, match="There is a session called 'work'"):
+            await new(sessions, "work")
+
+
 async def test_there_are_no_more_sessions_than_allowed_even_when_they_are_made_at_once() -> None:
     async with house(most=2) as sessions:
         found = await asyncio.gather(*(new(sessions) for _ in range(4)), return_exceptions=True)

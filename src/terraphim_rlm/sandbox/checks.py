@@ -82,7 +82,10 @@ def _check_seconds(what: str, value: object, *, least: float, zero: bool) -> Non
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (least < value <= _MOST_SECONDS or (zero and value == 0)):  # type: ignore[operator]
         bound = "0 or more" if zero else "more than 0"
-        raise InvalidArgument(f"A {what} must be {bound} seconds, not {value!r}.", value=str(value)[:40])
+        raise InvalidArgument(
+            f"A {what} must be {bound} and at most {_MOST_SECONDS:,.0f} seconds, not {value!r}.",
+            value=str(value)[:40],
+        )
 
 
 def _check_variable(name: object, value: object) -> None:

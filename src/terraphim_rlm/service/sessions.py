@@ -87,7 +87,7 @@ class Sessions:
         self._leaving: dict[str, Live] = {}
         """Those whose sandbox is being ended."""
         self._names: set[str] = set()
-        """Of the living, and of those that are being made."""
+        """Of those that are being made."""
         self._starting = 0
         self._created = self._ended = 0
         self._starts = asyncio.Semaphore(_STARTS)
@@ -257,7 +257,6 @@ class Sessions:
     def _left(self, live: Live, done: asyncio.Task[None]) -> None:
         self._endings.discard(done)
         del self._leaving[live.id]
-        self._names.discard(live.made.name or "")
         if not done.cancelled():
             done.exception()  # seen: that the journal failed, its next caller is told
 
@@ -293,21 +292,24 @@ class Sessions:
             raise SessionLimit("The daemon is about to end.", fix="Try again.")
         if name is not None:
             check_name(name)
-            if name in self._names:
+            if name in self._names or any(
+                name == live.made.name for live in (*self._live.values(), *self._leaving.values())
+            ):
                 raise InvalidArgument(
                     f"There is a session called {name!r}.", fix="Choose another name.", name=name
                 )
         if len(self._live) + self._starting + count > self._most:
-            raise SessionLimit(f"There are {len(self._live)} sessions; {self._most} may live at once.")
+            raise SessionLimit(
+                f"{count:,} more sessions were asked for; there are {len(self._live) + self._starting:,},"
+                f" and {self._most:,} may live at once."
+            )
         self._starting += count
         if name is not None:
             self._names.add(name)
         try:
             yield
-        except BaseException:
-            self._names.discard(name or "")
-            raise
         finally:
+            self._names.discard(name or "")
             self._starting -= count
 
     async def _backend(self, name: str) -> Backend:

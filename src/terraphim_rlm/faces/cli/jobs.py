@@ -31,7 +31,7 @@ _ERRORS: dict[str, tuple[type[RlmError], str]] = {
     "exit_nonzero": (ExecutionFailed, "The code failed with exit code {code}."),
     "timeout": (ExecutionTimeout, "The code was stopped after {timeout}."),
     "oom": (ExecutionFailed, "The code ran out of memory ({memory} MB)."),
-    "killed": (ExecutionFailed, "The code was killed by signal {signal}."),
+    "killed": (ExecutionFailed, "The code was killed{signal}."),
     "disk_full": (DiskFull, "The sandbox's disk is full ({disk} MB)."),
     "blocked": (CodeBlocked, "The code was not run: {stderr}"),
     "cancelled": (Cancelled, "The code was stopped."),
@@ -125,7 +125,7 @@ def failure(job: Job, result: ExecutionResult) -> RlmError | None:
         timeout="its time" if job.timeout is None else f"{job.timeout:g} s",
         memory=job.resources.memory_mb,
         disk=job.resources.disk_mb,
-        signal=result.signal,
+        signal="" if result.signal is None else f" by signal {result.signal}",
         stderr=result.stderr[:500],
         status=result.status,
     )

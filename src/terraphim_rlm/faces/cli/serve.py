@@ -41,6 +41,7 @@ def serve(
 
 
 def _serve(voice: Voice, idle_seconds: float, detach: bool) -> None:
+    from terraphim_rlm.core.paths import data_dir
     from terraphim_rlm.core.process import detach as detached
     from terraphim_rlm.faces.server.daemon import serve as served
     from terraphim_rlm.faces.server.listening import Listening, log_file
@@ -51,6 +52,7 @@ def _serve(voice: Voice, idle_seconds: float, detach: bool) -> None:
         journal.open()
     told = {"pid": os.getpid(), "socket": str(listening.path)}
     if detach:
+        os.environ["TRLM_DATA"] = str(data_dir().absolute())  # the child leaves this folder
         log = log_file()
         if pid := detached(log):
             listening.leave()

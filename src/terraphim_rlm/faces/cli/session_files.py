@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -48,8 +49,10 @@ def put(
     with speaking("files put", mode(as_json), debug) as voice:
         target = _target(local, path)
         with _opened(local) as file:
-            wanted = route(living(session).id, "files", "content")
-            done = asked(lambda daemon: daemon.put(wanted, _read(file, local), path=target))
+            found = living(session)
+            wanted = route(found.id, "files", "content")
+            with _at_hand(file, local, found.resources["disk_mb"]) as ready:
+                done = asked(lambda daemon: daemon.put(wanted, _read(ready, local), path=target))
         voice.give(done, f"{clean(done['path'])}  {size(done['size'])}")
 
 
@@ -153,8 +156,29 @@ def _opened(local: str) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextmanager
+def _at_hand(file: BinaryIO, name: str, disk_mb: int) -> Iterator[BinaryIO]:
+    """The file itself, or what a pipe gave until its end, in a temporary file.
+
+    A pipe may be slow: the daemon gives up a request that stands still, and a snapshot waits for every transfer. Of
+    an endless one no more is taken than the session's disk refuses.
+    """
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        yield file
+        return
+    with tempfile.TemporaryFile() as spool:
+        left = (disk_mb + 1) << 20
+        try:
+            while left > 0 and (block := file.read(min(_BLOCK, left))):
+                left -= spool.write(block)
+        except OSError as error:
+            raise InputUnreadable(f"{name} cannot be read: {error.strerror}.", path=name) from error
+        spool.seek(0)
+        yield spool
+
+
 async def _read(file: BinaryIO, name: str) -> AsyncGenerator[bytes, None]:
-    """Its blocks; read by a thread, since standard input may be slow to come."""
+    """Its blocks; read by a thread, since a disk may be slow."""
     import asyncio
 
     while True:

@@ -13,6 +13,7 @@ from terraphim_rlm.core.errors import DaemonMismatch, DaemonUnavailable
 from terraphim_rlm.core.paths import socket_path
 from terraphim_rlm.faces.client.connection import Connection
 from terraphim_rlm.faces.client.start import start
+from terraphim_rlm.faces.server.listening import refuse_elsewhere
 
 _TRIES = 3
 """A daemon may end, idle, between being found and being asked."""
@@ -48,12 +49,14 @@ async def stop() -> int | None:
 
     Raises:
         DaemonUnavailable: it did not end.
+        DaemonRunning: it serves on another socket than the one of this environment.
     """
     async with Connection(socket_path()) as connection:
         try:
             health = await _health(connection)
             pidfd = os.pidfd_open(int(health["pid"]))
         except (DaemonUnavailable, ProcessLookupError):
+            refuse_elsewhere()
             return None
         try:
             await connection.post("/api/stop", {})

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import DaemonRunning, DaemonUnavailable, RlmError, from_json
 from terraphim_rlm.core.paths import data_dir, socket_path
-from terraphim_rlm.faces.server.listening import LOG_NAME, answers
+from terraphim_rlm.faces.server.listening import LOG_NAME, answers, refuse_elsewhere
 
 _STARTING_NAME = "daemon.starting"
 _START_SECONDS = 60.0
@@ -30,14 +30,17 @@ def start() -> None:
 
     Raises:
         DaemonUnavailable: it could not be started; its own words are in the message.
+        DaemonRunning: one serves on another socket than the one of this environment.
         RlmError: what it ended with.
     """
     with _alone():
         if answers(socket_path()):
             return
+        refuse_elsewhere()
         argv = [sys.executable, "-P", "-c", _MAIN, "serve", "--detach", "--json"]
+        # In the folder of its caller, to which a relative TRLM_DATA refers.
         try:
-            done = process.run(argv, timeout=_START_SECONDS, env=process.inherited_env(*_INHERITED), cwd="/")
+            done = process.run(argv, timeout=_START_SECONDS, env=process.inherited_env(*_INHERITED))
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DaemonUnavailable(f"The daemon could not be started: {error}.") from error
     if done.returncode:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import DaemonRunning, DaemonUnavailable
@@ -55,7 +55,7 @@ class Listening:
         self.describe()
 
     def describe(self) -> None:
-        """Writes down who serves; for people and for errors, never for decisions."""
+        """Writes down who serves; for people and for errors, and for no other decision."""
         text = json.dumps({"pid": os.getpid(), "version": __version__, "socket": str(self.path)})
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, text.encode(), 0)
@@ -103,11 +103,30 @@ def reachable(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= LONGEST_PATH:
         yield str(path)
         return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield "/proc/self/fd/none"  # which is not there either
+        return
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def refuse_elsewhere() -> None:
+    """Raises:
+    DaemonRunning: a daemon serves this data folder, but on another socket: XDG_RUNTIME_DIR was another one there.
+    """
+    lock, here = data_dir().absolute() / LOCK_NAME, socket_path()
+    known = _known(lock)
+    where = Path(str(known.get("socket")))
+    if where.is_absolute() and where != here and answers(where):
+        raise DaemonRunning(
+            f"The daemon{_who(known)} of {lock.parent} serves on {where}, not on {here}.",
+            fix=f"Set XDG_RUNTIME_DIR as it was where that one began, or end that one: kill {known.get('pid')}.",
+            socket=str(where),
+        )
 
 
 def log_file() -> int:
@@ -155,6 +174,7 @@ def _locked(path: Path, served: Path) -> int:
     deadline = time.monotonic() + _ENDING_SECONDS
     try:
         while not _try_lock(fd):
+            refuse_elsewhere()
             if answers(served) or time.monotonic() > deadline:
                 raise _running(path)
             time.sleep(_LOOK_SECONDS)
@@ -173,12 +193,24 @@ def _try_lock(fd: int) -> bool:
 
 
 def _running(path: Path) -> DaemonRunning:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        who = f" (process {int(known['pid'])}, version {str(known['version'])[:40]})"
-    except (OSError, ValueError, KeyError, TypeError):
-        who = ""
+    who = _who(_known(path))
     return DaemonRunning(f"Another daemon{who} serves {path.parent} already.", data=str(path.parent))
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What the lock file says; empty where that is nothing of use."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _who(known: dict[str, Any]) -> str:
+    try:
+        return f" (process {int(known['pid'])}, version {str(known['version'])[:40]})"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _bound(path: Path) -> socket.socket:
