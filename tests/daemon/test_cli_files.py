@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from daemon_kit import TRLM, Answer, Cli, Daemon, Unix, environment, trlm
+from daemon_kit import TRLM, Answer, Cli, Daemon, Unix, environment, served, trlm
 
 from terraphim_rlm.faces.cli import session_files
 
@@ -171,6 +171,27 @@ def test_a_client_that_leaves_midway_changes_nothing(shared_daemon: Daemon, cli:
         connection.send(b"x" * 100_000)
     assert cli("snapshot", "create", "after").code == 0, "a snapshot waits for transfers"
     assert run(cli, "import os; print(open('f').read(), os.listdir())") == "old ['f']\n"
+
+
+def test_a_file_whose_session_ends_midway_is_not_kept_and_the_log_has_no_traceback(
+    own_data_folder: Path, tmp_path: Path
+) -> None:
+    with served(own_data_folder) as daemon:
+        session = daemon.session(name="work")
+        daemon.run(session, "open('x', 'wb').truncate(400_000_000)")
+        os.mkfifo(tmp_path / "pipe")
+        command = [str(TRLM), "files", "get", "x", str(tmp_path / "pipe"), "--session", session]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment(own_data_folder)) as child:
+            with (tmp_path / "pipe").open("rb") as pipe:
+                assert len(pipe.read(1000)) == 1000
+                assert daemon.ask("DELETE", f"/api/sessions/{session}").status == 200
+                pipe.read()
+            assert child.stderr is not None
+            assert "It was cut short: the session ended" in child.stderr.read().decode()
+            assert child.wait(30) != 0
+        assert daemon.end() == 0
+        assert daemon.child.stderr is not None
+        assert "Traceback" not in daemon.child.stderr.read().decode()
 
 
 PATHS = ["", "%00", "x" * 4097, "a/../../etc/passwd%00", "/" + "n" * 300, "%ff"]

@@ -82,9 +82,22 @@ class Connection:
 
     @asynccontextmanager
     async def blocks(self, path: str, /, **query: Any) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What a GET answers with, as it comes."""
-        async with self._sent("GET", path + _asked(query)) as response:
-            yield response.aiter_raw()
+        """What a GET answers with, as it comes.
+
+        Raises:
+            DaemonUnavailable: also when it breaks off, as when the session ends meanwhile.
+        """
+        begun = False
+        try:
+            async with self._sent("GET", path + _asked(query)) as response:
+                begun = True
+                yield response.aiter_raw()
+        except DaemonUnavailable as error:
+            if not begun:
+                raise
+            raise DaemonUnavailable(
+                "It was cut short: the session ended, or its daemon.", fix="See: `trlm session list --all`."
+            ) from error
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         async with self._sent(method, path, **options) as response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.core.values import SCHEMA_VERSION, to_json
 from terraphim_rlm.faces.server.problems import Json
 from terraphim_rlm.faces.server.sessions import Kept
@@ -74,7 +75,8 @@ class _Content(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._blocks):
-            await super().__call__(scope, receive, send)
+            with suppress(RlmError):  # the session ended: the server then breaks off what has begun
+                await super().__call__(scope, receive, send)
 
 
 async def _content(sessions: Sessions, session: str, path: str) -> AsyncGenerator[bytes, None]:
