@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from cli_kit import TRLM, started
 
+from terraphim_rlm.core.errors import Cancelled
+from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.faces.cli.app import run
+from terraphim_rlm.faces.cli.jobs import Job, failure
 
 pytestmark = pytest.mark.sandbox
 Captured = pytest.CaptureFixture[str]
@@ -121,3 +125,13 @@ def test_output_comes_while_the_code_runs_and_stops_it_when_nobody_reads_on() ->
         child.stdout.close()
         assert child.wait(timeout=30) == 141
         assert child.stderr.read() == b""
+
+
+def test_code_killed_with_the_whole_sandbox_is_not_said_to_have_had_a_signal() -> None:
+    async def ended(*_: object) -> ExecutionResult:
+        return ExecutionResult(execution_id="exec-1", status="killed", state_after="lost")
+
+    job = Job(ended, lambda: Cancelled("Stopped."), None, Resources(), {})
+    error = failure(job, asyncio.run(ended()))
+    assert error is not None
+    assert error.message == "The code was killed."

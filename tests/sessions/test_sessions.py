@@ -24,7 +24,7 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.service import session_records
 from terraphim_rlm.service.execute import ExecuteRequest, execute
-from terraphim_rlm.service.executions import Execution
+from terraphim_rlm.service.executions import Execution, check
 from terraphim_rlm.service.sessions import NewSession, Sessions
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.verify import verify
@@ -350,3 +350,16 @@ async def test_code_run_without_a_session_is_in_the_history_too(own_data_folder:
     (session,) = session_records.list_sessions(once=True)
     assert (session.status, session.id) == ("destroyed", record.session)
     assert verify(own_data_folder / "journal.db").problems == ()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e300])
+async def test_a_time_that_cannot_be_is_refused_with_both_bounds(seconds: float) -> None:
+    with pytest.raises(InvalidArgument, match=r"more than 0 and at most 31,536,000 seconds, not "):
+        check(Execution("1", timeout=seconds))
+
+
+async def test_a_refused_number_of_sessions_is_named() -> None:
+    async with house(most=2) as sessions:
+        session = await new(sessions)
+        with pytest.raises(SessionLimit, match="5 more sessions were asked for; there are 1, and 2 may live"):
+            await sessions.branch(session, 5)
