@@ -47,6 +47,19 @@ def test_input_and_variables_reach_the_code(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("session")
+def test_more_input_than_a_request_holds_is_refused_with_a_way_that_works(cli: Cli, tmp_path: Path) -> None:
+    sizes = {40_000_000: 0, 40_000_001: 2}
+    for size, code in sizes.items():
+        with (tmp_path / "in").open("wb") as file:
+            file.truncate(size)
+        count = "import sys; print(len(sys.stdin.buffer.read()))"
+        said = cli("exec", "--session", "work", "-c", count, "--stdin", str(tmp_path / "in"))
+        assert said.code == code
+        assert said.out == ("" if code else f"{size}\n")
+    assert "trlm files put" in said.err
+
+
+@pytest.mark.usefixtures("session")
 def test_a_time_out_says_how_to_raise_it(cli: Cli) -> None:
     said = cli("exec", "--session", "work", "-c", "while True: pass", "--timeout", "0.3")
     assert said.code == 7

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _DEFAULT = Resources()
 _MOST_CODE = 10_000_000
 _MOST_STDIN = 1_000_000_000
+_MOST_STDIN_SESSION = 40_000_000
+"""One request to the daemon holds 64 MiB, and it carries input in base 64."""
 _LIKE_CODE = frozenset("()=;$'\" \n")
 _FIXES = {
     "killed": "Look for what the code does to itself; a limit that is too low (--memory, --pids) kills, too.",
@@ -73,6 +75,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
             job = _alone(ExecuteRequest(execution, sandbox, resources, named_packages(packages)))
         else:
             _check_own(resources, sandbox, packages)
+            _check_stdin(given)
             job = job_in(living(session), execution)
         if exit_code := report(job, voice):
             raise typer.Exit(exit_code)
@@ -115,6 +118,17 @@ def _check_own(resources: Resources, sandbox: str, packages: list[str] | None) -
         raise InvalidArgument(
             f"A session keeps what it was made with; {' and '.join(given)} cannot change that.",
             fix=f"Make one with it: trlm session new {given[0]} ..",
+        )
+
+
+def _check_stdin(given: bytes | None) -> None:
+    """Raises:
+    InvalidArgument: a session's code cannot be given so much.
+    """
+    if given is not None and len(given) > _MOST_STDIN_SESSION:
+        raise InvalidArgument(
+            f"A session's code is given at most {_MOST_STDIN_SESSION:,} bytes as its input.",
+            fix="Put the file into the session and open it there: trlm files put FILE",
         )
 
 
