@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from terraphim_rlm import Sandbox, open_sandbox
-from terraphim_rlm.core.errors import SnapshotLost
+from terraphim_rlm.core.errors import SandboxLost, SnapshotLost
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.anyio, pytest.mark.timeout(60)]
+_EXITING = 4  # PF_EXITING
 _RECEIVES, _SENDS = "45 ", "44 "  # system calls of a socket, as `/proc/PID/syscall` shows them
 
 
@@ -72,3 +73,67 @@ async def test_a_warden_that_is_killed_in_the_middle_of_its_words_takes_nobody_w
         assert await _said(other, "print(2)") == "2"
     assert await _said(box, "print(x)") == "1"
     assert (await box.sh("echo on")).stdout == "on\n"
+
+
+async def test_all_that_ran_has_ended_before_the_files_of_a_snapshot_are_shown(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To stop it would not do: a timer whose signal is SIGCONT wakes the process that set it."""
+    await box.snapshot("s")
+    await _said(box, "import subprocess\nsubprocess.Popen(['sleep', '7654.25'])")
+    machine: Any = box.machine
+    link = machine.guest.link
+    layers = link.layers
+    seen: list[int] = []
+
+    async def watched(name: str, *arguments: object) -> object:
+        if name == "show":
+            seen.append(_running(b"sleep\0007654.25"))
+        return await layers(name, *arguments)
+
+    monkeypatch.setattr(type(link), "layers", staticmethod(watched))
+    assert _running(b"sleep\0007654.25") == 1
+    await box.rollback("s")
+    assert seen == [0]
+
+
+def _running(command: bytes) -> int:
+    """How many processes of the machine have this command line and are not on their way out."""
+    found = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            flags = (folder / "stat").read_bytes().rpartition(b")")[2].split()[6]
+            found += command in (folder / "cmdline").read_bytes() and not int(flags) & _EXITING
+        except OSError:
+            continue
+    return found
+
+
+async def test_a_rollback_whose_files_cannot_be_shown_ends_the_sandbox_and_says_so(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await box.snapshot("s")
+    machine: Any = box.machine
+    link = machine.guest.link
+    layers = link.layers
+
+    async def failing(name: str, *arguments: object) -> object:
+        if name == "show":
+            raise OSError(12, "Cannot allocate memory")
+        return await layers(name, *arguments)
+
+    monkeypatch.setattr(type(link), "layers", staticmethod(failing))
+    with pytest.raises(SandboxLost, match="could not be shown"):
+        await box.rollback("s")
+    with pytest.raises(SandboxLost):
+        await box.run("1")
+
+
+async def test_a_rollback_ends_every_other_interpreter(box: Sandbox) -> None:
+    await box.snapshot("s")
+    machine: Any = box.machine
+    other = machine.new_interpreter()
+    await other.execute("import os; print(os.getpid())", timeout=None)
+    pid = other.child.pid
+    await box.rollback("s")
+    assert await _said(box, f"import os; print(os.path.exists('/proc/{pid}'))") == "False"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Self
 
-from terraphim_rlm.core.errors import SandboxLost, SnapshotLost, SnapshotRefused
+from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
 from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.sandbox.contract import (
     HOME,
@@ -20,7 +20,7 @@ from terraphim_rlm.sandbox.contract import (
     SandboxSpec,
     Toolchain,
 )
-from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.languages.python import Body, Interpreter
 from terraphim_rlm.sandbox.languages.runners import Runners
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Guest
@@ -134,23 +134,37 @@ class GuestMachine:
     async def restore(self, state: MachineState) -> tuple[str, ...]:
         kept = _own(state)
         await kept.python.check()
-        async with self._held():
+        async with AsyncExitStack() as half_done, self._held():
             await self.python.start()
             view = await self._shared.states.new_view(kept)
             async with AsyncExitStack() as undone:
                 undone.push_async_callback(self._shared.states.drop_view, view)
                 body = await self.python.thawed(kept.python, branch=False)
-                undone.callback(body.end)
-                undone.push_async_callback(self.guest.resume, self._group)
-                await self._pause()
-                await self._shared.states.show(view)
                 undone.pop_all()
-            await self._runners.end_others()
-            await self.python.become(body)
-            await self.guest.end_orphans(self._group)
-            await self._forget_view(view)
+            half_done.push_async_callback(self.destroy)
+            await self._replace_by(body, view)
+            half_done.pop_all()
             await self.python.enter()
             return await self._take_up(kept)
+
+    async def _replace_by(self, body: Body, view: int) -> None:
+        """Ends all that runs, and only then shows the files: a process that is stopped can have itself woken.
+
+        Raises:
+            SandboxLost: the files could not be shown. The machine is of no further use.
+        """
+        await self._runners.end_others()
+        await self.python.become(body)
+        await self.guest.end_orphans(self._group)
+        try:
+            await self._turn_to(view)
+        except (DiskFull, SnapshotLost, SnapshotRefused) as error:
+            await self._shared.states.drop_view(view)
+            raise SandboxLost(
+                f"All that ran here was ended to go back to a snapshot, and then its files could not be shown: "
+                f"{error.message}",
+                fix="Open another sandbox.",
+            ) from error
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:

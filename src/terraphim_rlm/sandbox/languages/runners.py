@@ -172,8 +172,8 @@ class Runners:
         return [each for each in every if each is not None and each.is_alive]
 
     async def end_others(self) -> None:
-        """Ends the interpreters besides Python's, with all that came of them."""
-        for each in (self.bash, self.node):
+        """Ends the interpreters besides Python's first, with all that came of them."""
+        for each in (self.bash, self.node, *self._further):
             if each is not None:
                 await each.close()
 
