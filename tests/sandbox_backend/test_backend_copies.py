@@ -1,9 +1,11 @@
-"""Trees that come from a sandbox, removed on the host's side."""
+"""Trees that come from a sandbox, removed and compared on the host's side."""
 
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,89 @@ def test_clearing_a_tree_that_is_too_deep_raises_nothing(tmp_path: Path) -> None
         os.close(here)
         os.close(home)
     subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
+
+
+_MOST = 1 << 30
+Difference = tuple[list[str], list[str], list[str]]
+
+
+def _difference(old: Path, new: Path, most: int = _MOST) -> Difference:
+    before, after = (os.open(each, os.O_RDONLY | os.O_DIRECTORY) for each in (old, new))
+    try:
+        return copies.difference(before, after, most)
+    finally:
+        os.close(before)
+        os.close(after)
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> tuple[Path, Path]:
+    """Two with a file `d/f` each, of the same size and other content."""
+    for name in ("old", "new"):
+        (tmp_path / name / "d").mkdir(parents=True)
+        (tmp_path / name / "d" / "f").write_text(name)
+    return tmp_path / "old", tmp_path / "new"
+
+
+def _meanwhile(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Lets code in the sandbox act after a file was looked at and before it is opened."""
+    may_differ_as_ever = copies._may_differ
+
+    def may_differ(before: os.stat_result, after: os.stat_result) -> bool:
+        if stat.S_ISREG(before.st_mode):
+            act()
+        return may_differ_as_ever(before, after)
+
+    patch.setattr(copies, "_may_differ", may_differ)
+
+
+@pytest.mark.timeout(10)
+def test_a_comparison_does_not_wait_at_a_pipe_that_took_the_place_of_a_file(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = trees[1] / "d" / "f"
+
+    def swap() -> None:
+        file.unlink()
+        os.mkfifo(file)
+
+    _meanwhile(monkeypatch, swap)
+    assert _difference(*trees) == ([], ["d/f"], [])
+
+
+def test_a_comparison_reads_nothing_through_a_link_that_took_the_place_of_a_folder(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = trees
+
+    def swap() -> None:
+        (new / "d").rename(new / "away")
+        (new / "d").symlink_to(old / "d")
+
+    _meanwhile(monkeypatch, swap)
+    assert _difference(*trees) == ([], ["d/f"], [])
+
+
+def test_a_comparison_of_files_that_claim_more_than_there_can_be_is_refused(
+    trees: tuple[Path, Path],
+) -> None:
+    for tree in trees:
+        os.truncate(tree / "d" / "f", 1 << 40)
+    with pytest.raises(OSError, match="claim more content"):
+        _difference(*trees)
+
+
+def test_a_difference_is_bounded_in_all_its_paths_together(trees: tuple[Path, Path]) -> None:
+    here = os.open(trees[1], os.O_RDONLY)
+    for _ in range(200):
+        os.mkdir("n" * 255, dir_fd=here)
+        deeper = os.open("n" * 255, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    for number in range(200):
+        os.close(os.open(str(number), os.O_CREAT, dir_fd=here))
+    os.close(here)
+    added, _changed, _removed = _difference(*trees)
+    assert sum(map(len, added)) < copies.MOST_TEXT + (1 << 16)
+    assert len(added) > 100
+    subprocess.run(["rm", "-r", trees[1] / ("n" * 255)], check=True)

@@ -166,9 +166,7 @@ def _failed(error: OSError) -> Exception:
             "The sandbox has no room for another state of its files.",
             fix="Forget snapshots, or raise the disk size.",
         )
-    return SnapshotRefused(
-        f"The files could not be changed: {error.strerror} {error.filename or ''}.".rstrip()
-    )
+    return SnapshotRefused(f"A step with the sandbox's files failed: {error.strerror}.")
 
 
 __all__ = ["State", "States", "parked"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -11,39 +12,69 @@ if TYPE_CHECKING:
 
 MOST_PATHS = 10_000
 """Of each kind in a difference; a sandbox decides how many files there are, and someone has to read the list."""
+MOST_TEXT = 8 << 20
+"""Characters of all paths in a difference: folders in folders make a path that is far longer than any call takes."""
 _BLOCK = 1 << 20
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO may have come where a file was
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def difference(old: int, new: int) -> tuple[list[str], list[str], list[str]]:
-    """Paths that the folder `new` has and `old` lacks, that differ, that only `old` has; folders differ by mode only."""
+class _Pair:
+    """What two trees have at one path: `name` in two open folders, None where there is no such folder."""
+
+    def __init__(self, path: str, name: str, old: int | None, new: int | None) -> None:
+        self.path = path
+        self.name = name
+        self.old = old
+        self.new = new
+        self.before = _stat(old, name)
+        self.after = _stat(new, name)
+
+
+def difference(old: int, new: int, most: int) -> tuple[list[str], list[str], list[str]]:
+    """Paths that the folder `new` has and `old` lacks, that differ, that only `old` has; folders differ by mode only.
+
+    Args:
+        most: bytes to read of `old`. Holes and links make any number of large files that take no room.
+
+    Raises:
+        OSError: EFBIG, that would not suffice; or code changed a folder meanwhile.
+    """
     added: list[str] = []
     changed: list[str] = []
     removed: list[str] = []
-    for path, before, after in _pairs(old, new, ""):
-        if before is None:
-            added.append(path)
-        elif after is None:
-            removed.append(path)
-        elif _differs(before, after) or (_may_differ(before, after) and not _equal(old, new, path)):
-            changed.append(path)
-        if max(len(added), len(changed), len(removed)) >= MOST_PATHS:
+    text = 0
+    for pair in _pairs(old, new, ""):
+        found = None
+        if pair.before is None:
+            found = added
+        elif pair.after is None:
+            found = removed
+        elif _differs(pair.before, pair.after):
+            found = changed
+        elif _may_differ(pair.before, pair.after):
+            most -= pair.before.st_size
+            if most < 0:
+                raise OSError(errno.EFBIG, "they claim more content than there is room for")
+            found = None if _equal(pair) else changed
+        if found is None:
+            continue
+        found.append(pair.path)
+        text += len(pair.path)
+        if len(found) >= MOST_PATHS or text >= MOST_TEXT:
             break
     return added, changed, removed
 
 
-def _pairs(
-    old: int | None, new: int | None, prefix: str
-) -> Iterator[tuple[str, os.stat_result | None, os.stat_result | None]]:
-    """Every path below two open folders, sorted, with what each has there."""
+def _pairs(old: int | None, new: int | None, prefix: str) -> Iterator[_Pair]:
+    """Every path below two open folders, sorted."""
     names = sorted({*_names(old), *_names(new)})
     for name in names:
-        before, after = _stat(old, name), _stat(new, name)
-        if before is None and after is None:
+        pair = _Pair(prefix + name, name, old, new)
+        if pair.before is None and pair.after is None:
             continue
-        yield prefix + name, before, after
-        deeper = [_open_folder(fd, name, seen) for fd, seen in ((old, before), (new, after))]
+        yield pair
+        deeper = [_open_folder(fd, name, seen) for fd, seen in ((old, pair.before), (new, pair.after))]
         try:
             if deeper != [None, None]:
                 yield from _pairs(deeper[0], deeper[1], f"{prefix}{name}/")
@@ -90,15 +121,16 @@ def _may_differ(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
-def _equal(old: int, new: int, path: str) -> bool:
-    kind = os.stat(path, dir_fd=old, follow_symlinks=False).st_mode
-    if stat.S_ISLNK(kind):
-        return os.readlink(path, dir_fd=old) == os.readlink(path, dir_fd=new)
-    if not stat.S_ISREG(kind):
+def _equal(pair: _Pair) -> bool:
+    """Whether two files, links or the like have the same content. The new one may be changing meanwhile."""
+    assert pair.before is not None
+    if stat.S_ISLNK(pair.before.st_mode):
+        return os.readlink(pair.name, dir_fd=pair.old) == os.readlink(pair.name, dir_fd=pair.new)
+    if not stat.S_ISREG(pair.before.st_mode):
         return True
-    first = os.open(path, _READ, dir_fd=old)
+    first = os.open(pair.name, _READ, dir_fd=pair.old)
     try:
-        second = os.open(path, _READ, dir_fd=new)
+        second = os.open(pair.name, _READ, dir_fd=pair.new)
         try:
             while block := os.read(first, _BLOCK):
                 if block != os.read(second, len(block)):
@@ -204,7 +236,7 @@ def put(source: int, target: int, path: str) -> bool:
     """
     *parents, name = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in (*parents, name):
-        raise OSError(22, "a path may not go up")
+        raise OSError(errno.EINVAL, "a path may not go up")
     from_fd, into_fd = _descend(source, parents, None), None
     found = from_fd is not None and _stat(from_fd, name) is not None
     try:

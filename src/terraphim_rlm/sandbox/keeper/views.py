@@ -130,10 +130,11 @@ class Views:
     def diff(self, before: int, after: int, view: int) -> tuple[list[str], list[str], list[str]]:
         """Paths added, changed and removed from a state to another; `after` 0 means `view` as it is."""
         found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        most = 8 * self.size  # of one root; more than twice is no content but holes, or links to the same
         for number, root in enumerate(self.roots):
             later = self.opened(after, number) if after else OpenFolder(self.views[view].place(number))
             with self.opened(before, number) as old, later as new:
-                for kind, paths in zip(found, copies.difference(old, new), strict=True):
+                for kind, paths in zip(found, copies.difference(old, new, most), strict=True):
                     kind += [f"{root}/{path}" for path in paths]
         return found
 

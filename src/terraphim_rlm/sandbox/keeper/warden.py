@@ -122,7 +122,8 @@ def _answer_all(line: Any, error: Exception) -> None:
 
 def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
-        return error.errno or 5, f"{error.strerror}: {error.filename or ''}"
+        where = f": {error.filename}" if error.filename else ""
+        return error.errno or 5, f"{error.strerror}{where}"
     return 5, f"{type(error).__name__}: {error}"
 
 
