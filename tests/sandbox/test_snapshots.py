@@ -143,6 +143,29 @@ async def test_a_file_that_another_process_writes_refuses_even_a_partial_snapsho
         await box.snapshot("s", partial=True)
 
 
+async def test_a_file_that_is_written_by_a_mapping_alone_refuses_even_a_partial_snapshot(
+    box: Sandbox,
+) -> None:
+    await _said(box, "with open('f', 'w') as file: file.write('a' * 4096)")
+    await box.snapshot("s")
+    await _said(
+        box,
+        """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+fd = os.open('f', os.O_RDWR)
+where = libc.mmap(None, ctypes.c_size_t(4096), 3, 1, fd, ctypes.c_long(0))
+os.close(fd)
+assert where != ctypes.c_void_p(-1).value
+""",
+    )
+    with pytest.raises(SnapshotRefused, match="/work/f"):
+        await box.snapshot("later", partial=True)
+    await _said(box, "libc.munmap(ctypes.c_void_p(where), ctypes.c_size_t(4096))")
+    await box.snapshot("later")
+
+
 async def test_a_library_that_ends_its_own_threads_at_a_fork_does_not_stand_in_the_way(box: Sandbox) -> None:
     code = """
 import _thread, os, time

@@ -7,10 +7,11 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from terraphim_rlm.sandbox.keeper import copies
+from terraphim_rlm.sandbox.keeper import copies, warden
 
 
 def test_clearing_a_tree_follows_no_link_and_goes_past_what_it_cannot_remove(
@@ -150,3 +151,23 @@ def test_a_difference_is_bounded_in_all_its_paths_together(trees: tuple[Path, Pa
     assert sum(map(len, added)) < copies.MOST_TEXT + (1 << 16)
     assert len(added) > 100
     subprocess.run(["rm", "-r", trees[1] / ("n" * 255)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("release", "can"),
+    [
+        ("5.15.0", False),
+        ("6.6.87", False),
+        ("6.6-rc1", False),
+        ("6.7.0-rc1", True),
+        ("6.18.44-x", True),
+        ("7.0+", True),
+    ],
+)
+def test_files_are_layered_only_where_the_kernel_counts_writers_by_mappings(
+    release: str, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    for name in ("setxattr", "removexattr"):
+        monkeypatch.setattr(os, name, lambda *_: None)
+    assert warden._can_layer() is can

@@ -105,7 +105,13 @@ def _entered(inner: int, where: Where) -> Any:
 
 
 def _can_layer() -> bool:
-    """Whether this kernel's tmpfs carries what layers need."""
+    """Whether this kernel's tmpfs carries what layers need, and an overlay counts who writes by a mapping alone.
+
+    Before Linux 6.7 a file's mapping outlived its count of writers there, and so could change what is frozen.
+    """
+    major, minor = os.uname().release.split(".")[:2]
+    if (int(major), int("".join(filter(str.isdigit, minor.partition("-")[0])))) < (6, 7):
+        return False
     try:
         os.setxattr(_OWN_PLACE, "user.trlm", b"1")
         os.removexattr(_OWN_PLACE, "user.trlm")
