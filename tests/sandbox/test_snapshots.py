@@ -166,6 +166,22 @@ assert where != ctypes.c_void_p(-1).value
     await box.snapshot("later")
 
 
+async def test_files_in_shared_memory_are_gone_after_a_rollback(box: Sandbox) -> None:
+    await box.snapshot("s")
+    await _said(
+        box,
+        """
+import os
+os.makedirs('/dev/shm/a/b')
+os.symlink('/work', '/dev/shm/a/link')
+with open('/dev/shm/a/b/c', 'w') as file: file.write('left')
+os.chmod('/dev/shm/a/b', 0)
+""",
+    )
+    await box.rollback("s")
+    assert await _said(box, "import os; print(os.listdir('/dev/shm'))") == "[]"
+
+
 async def test_a_library_that_ends_its_own_threads_at_a_fork_does_not_stand_in_the_way(box: Sandbox) -> None:
     code = """
 import _thread, os, time

@@ -26,6 +26,8 @@ HOME = "/work"
 """Where code runs when nobody names another folder."""
 ROOTS = (HOME, "/tmp")  # noqa: S108 - the sandbox's own
 """The folders whose files belong to a sandbox's state; a snapshot holds them."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the sandbox's own
+"""Where files are memory that processes share; a snapshot holds none, so a rollback leaves none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,8 @@ class GuestMachine:
         await self.guest.end_orphans(self._group)
         try:
             await self._turn_to(view)
+            if self._shared.members == [self]:  # else it may be what another branch works with
+                await self._shared.states.empty_shared_memory()
         except (DiskFull, SnapshotLost, SnapshotRefused) as error:
             await self._shared.states.drop_view(view)
             raise SandboxLost(

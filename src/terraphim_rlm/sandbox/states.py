@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
-from terraphim_rlm.sandbox.contract import ROOTS, FileDiff, GuestLink
+from terraphim_rlm.sandbox.contract import ROOTS, SHARED_MEMORY, FileDiff, GuestLink
 from terraphim_rlm.sandbox.languages.javascript import Cell
 from terraphim_rlm.sandbox.languages.living import Living, Parked
 from terraphim_rlm.sandbox.languages.runners import Runners
@@ -107,6 +107,13 @@ class States:
     async def show(self, view: int) -> None:
         try:
             await self._link.layers("show", view)
+        except OSError as error:
+            raise _failed(error) from error
+
+    async def empty_shared_memory(self) -> None:
+        """No state holds any. Raises as `show`."""
+        try:
+            await self._link.layers("empty", SHARED_MEMORY)
         except OSError as error:
             raise _failed(error) from error
 

@@ -127,6 +127,12 @@ class Views:
         self.unmount(self.views.pop(view))
         self.tidy()
 
+    def empty(self, folder: str) -> None:
+        """Removes all in a folder that belongs to no state. Nobody runs in the sandbox who could put something there."""
+        with OpenFolder(folder) as inside:
+            for name in os.listdir(inside):
+                copies.clear(inside, name)
+
     def diff(self, before: int, after: int, view: int) -> tuple[list[str], list[str], list[str]]:
         """Paths added, changed and removed from a state to another; `after` 0 means `view` as it is."""
         found: tuple[list[str], list[str], list[str]] = ([], [], [])

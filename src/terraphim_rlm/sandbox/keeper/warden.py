@@ -27,7 +27,7 @@ else:
 MESSAGE = 1 << 17
 _PIECE = 1 << 15
 _OWN_PLACE = "/work"  # a tmpfs of every sandbox
-_CALLS = frozenset({"freeze", "branch", "show", "drop_view", "drop", "diff", "copy"})
+_CALLS = frozenset({"freeze", "branch", "show", "drop_view", "drop", "empty", "diff", "copy"})
 
 
 def start(inner: int, procs: Sequence[str], where: Where) -> tuple[int, int]:
