@@ -42,7 +42,11 @@ class FileStates:
 
     async def call(self, place: Place, name: str, *arguments: Any) -> Any:
         """See `Kept.layers`. Not cut short when its caller is: the answer of one call is never another's."""
-        return await asyncio.shield(asyncio.ensure_future(self._call(place, name, *arguments)))
+        work = asyncio.ensure_future(self._call(place, name, *arguments))
+        work.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # told to nobody who has left
+        return await asyncio.shield(work)
 
     async def _call(self, place: Place, name: str, *arguments: Any) -> Any:
         async with self._lock:
