@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -26,32 +27,30 @@ def test_clearing_a_tree_follows_no_link_and_goes_past_what_it_cannot_remove(
     for file in ("a/b/1", "stuck/c/2", "3"):
         (tree / file).touch()
     (tree / "a" / "link").symlink_to(outside)
-    remove = os.unlink
+    rename = os.rename
 
-    def refuse(name: str, *, dir_fd: int) -> None:
-        if name == "2":
+    def refuse(name: str, other: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if name == "c":
             raise PermissionError(1, "no")
-        remove(name, dir_fd=dir_fd)
+        rename(name, other, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     home = os.open(tmp_path, os.O_RDONLY)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "unlink", refuse)
+            patch.setattr(os, "rename", refuse)
             copies.clear(home, "tree")
-        assert sorted(str(path.relative_to(tree)) for path in tree.rglob("*")) == [
-            "stuck",
-            "stuck/c",
-            "stuck/c/2",
-        ]
-        copies.clear(home, "tree")
+        left = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert sorted(path.name for path in left) == ["2", "kept"]
+        for name in {path.name for path in tmp_path.iterdir()} - {"outside"}:
+            copies.clear(home, name)
         copies.clear(home, "tree")
     finally:
         os.close(home)
-    assert not tree.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
     assert (outside / "kept").exists()
 
 
-def test_clearing_a_tree_that_is_too_deep_raises_nothing(tmp_path: Path) -> None:
+def test_a_tree_is_cleared_however_deep_it_is(tmp_path: Path) -> None:
     home = os.open(tmp_path, os.O_RDONLY)
     here = os.dup(home)
     try:
@@ -64,7 +63,26 @@ def test_clearing_a_tree_that_is_too_deep_raises_nothing(tmp_path: Path) -> None
     finally:
         os.close(here)
         os.close(home)
-    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_put_back_leaves_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("name")
+    (tmp_path / "new" / "name").write_text("mine")
+    source, target = (os.open(tmp_path / name, os.O_RDONLY) for name in ("old", "new"))
+    try:
+        with pytest.raises(OSError, match="was a socket"):
+            copies.put(source, target, "name")
+    finally:
+        os.close(source)
+        os.close(target)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["name"]
 
 
 _MOST = 1 << 30

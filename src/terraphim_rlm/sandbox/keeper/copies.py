@@ -16,6 +16,7 @@ MOST_TEXT = 8 << 20
 """Characters of all paths in a difference: folders in folders make a path that is far longer than any call takes."""
 _BLOCK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO may have come where a file was
+_COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -207,25 +208,44 @@ def remove(folder: int, name: str) -> None:
 
 
 def clear(folder: int, name: str) -> None:
-    """As `remove`, as far as it goes: what cannot be removed, or lies too deep, stays until its file system ends.
+    """As `remove`, as far as it goes: what cannot be removed stays, in `folder`, until its file system ends.
 
+    Folders are brought up before they are emptied, so that none lies too deep. Nobody else may be using `folder`.
     Not `shutil`: loading that takes as long as all else that a first state needs.
     """
-    try:
-        os.unlink(name, dir_fd=folder)
-        return
-    except OSError:
-        pass  # a folder
-    try:
-        below = os.open(name, _FOLDER, dir_fd=folder)
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
         try:
-            for inner in os.listdir(below):
-                clear(below, inner)
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=folder)
-    except (OSError, RecursionError):
-        return
+            os.unlink(name, dir_fd=folder)
+            continue
+        except OSError:
+            pass  # a folder
+        try:
+            below = os.open(name, _FOLDER, dir_fd=folder)
+            try:
+                waiting += _emptied(below, folder)
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=folder)
+        except OSError:
+            continue
+
+
+def _emptied(below: int, folder: int) -> list[str]:
+    """Removes what is in a folder, and brings its folders up; what those are called there."""
+    brought = []
+    for inner in os.listdir(below):
+        name = f"old-{os.urandom(8).hex()}"
+        try:
+            os.unlink(inner, dir_fd=below)
+        except OSError:
+            try:
+                os.rename(inner, name, src_dir_fd=below, dst_dir_fd=folder)
+            except OSError:
+                continue
+            brought.append(name)
+    return brought
 
 
 def put(source: int, target: int, path: str) -> bool:
@@ -253,6 +273,9 @@ def put(source: int, target: int, path: str) -> bool:
 
 def _replace(source: int | None, target: int, name: str) -> None:
     """Copied beside it first: when that fails, what was there is still there."""
+    seen = _stat(source, name)
+    if seen is not None and stat.S_IFMT(seen.st_mode) not in _COPIED:
+        raise OSError(errno.EOPNOTSUPP, f"{name!r} was a socket, which means nothing without its process")
     draft = f".trlm-{os.urandom(8).hex()}"
     try:
         if source is not None:
