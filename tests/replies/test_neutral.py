@@ -127,6 +127,9 @@ def test_neutral_text_is_not_changed_again(text: str) -> None:
 @pytest.mark.parametrize("unit", ["a", "<", "\n", "\n ", "<|", "[", "\x00", "#", "Human:"])
 def test_the_time_depends_on_the_limit_and_not_on_the_text(unit: str) -> None:
     text = unit * (4_000_000 // len(unit))
-    start = time.process_time()
-    neutralise(text, 8_000)
-    assert time.process_time() - start < 0.2
+    times = []
+    for _ in range(3):  # the best of them: a collection of garbage may fall into one
+        start = time.process_time()
+        neutralise(text, 8_000)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.2
