@@ -37,6 +37,9 @@ class Cell:
         self.helpers = {}
         self.evidence = []  # spans cited so far: [path, first byte, last byte + 1]
         self.loop = None
+        self._resource = sys.modules.get(
+            "resource"
+        )  # there where limits were set; it cannot be loaded without memory
         self.parked = None  # what it holds of the sandbox's files, between PARK and ENTER
         self.channel = Channel(fd)
         _environment(env)
@@ -140,6 +143,8 @@ class Cell:
         except HostGone:
             posix._exit(0)
         except BaseException as error:  # whatever user code raises is its result
+            if isinstance(error, MemoryError):
+                _use_reserve(self._resource)
             return part("errors").report(error, self.sources)
         return b""
 
@@ -241,6 +246,13 @@ def _enter(folder, stdin):
             posix.close(stdin)
         raise
     return back
+
+
+def _use_reserve(resource):
+    """Takes up the memory that the supervisor kept back, where it limits each process: the next cell needs some too."""
+    if resource is not None:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _load_library():

@@ -18,6 +18,7 @@ HELLO, STARTED, EXITED, FAILED, KILLED, PAUSED = 1, 2, 3, 4, 5, 6
 _SPACE = _socket.CMSG_SPACE(16 * 4)
 _DUMPABLE = 4  # PR_SET_DUMPABLE
 _EXITING = 4  # PF_EXITING
+_MEMORY_KEPT_BACK = 16 << 20
 _LOOKS, _SOON = 50, 4  # until all that were told to stop have done so; a millisecond apart after the first
 
 
@@ -87,6 +88,14 @@ def _limit(limits):
         hard = resource.getrlimit(which)[1]
         value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
         resource.setrlimit(which, (value, value))
+    _keep_memory_back(resource)
+
+
+def _keep_memory_back(resource):
+    """Where each process has its own limit of memory: a cell that ran out of it needs some to say so and to go on."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_DATA, (hard - min(hard // 8, _MEMORY_KEPT_BACK), hard))
 
 
 def _serve(host, children, paused):

@@ -33,6 +33,14 @@ async def memory_taken_bit_by_bit_is_oom_too(box: Box) -> None:
     like(await box.sh("echo fine"), status="ok", stdout="fine\n")
 
 
+@LIMITS.fresh("limit:memory", memory_mb=128, seconds=40)
+async def memory_taken_to_the_last_crumb_is_oom_and_the_next_cell_works(box: Box) -> None:
+    code = "x = []\nfor size in (1 << 20, 10_000, 500):\n    try:\n        while True: x.append(bytearray(size))\n"
+    code += "    except MemoryError: pass\nwhile True: x.append(bytearray(500))"
+    like(await box.run(code, timeout=30), status="oom")
+    like(await box.run("1 + 1"), status="ok", stdout="2\n")
+
+
 @LIMITS.fresh("group:memory", memory_mb=128, seconds=40)
 async def memory_is_counted_over_all_processes(box: Box) -> None:
     one = "python3 -c 'import time; x = bytearray(b\"a\" * 60_000_000); print(1, flush=True); time.sleep(2)'"
