@@ -38,6 +38,8 @@ class Layers(Views):
 
     def first(self) -> LayeredView:
         self._states: dict[int, Stack] = {}
+        self._letting_go = mounts.LetGo(())
+        """Of the mounts of the view that was frozen last."""
         return LayeredView(tuple((f"base{number}",) for number in range(len(self.roots))), "")
 
     def freeze(self, view: int) -> int:
@@ -56,7 +58,7 @@ class Layers(Views):
         else:
             self.put(after)  # when that fails, nothing that is kept has become writable
             self.views[view] = after
-            self.unmount(current)
+            self._leave(current)
         number = self.number()
         self._states[number] = lowers
         return number
@@ -64,8 +66,18 @@ class Layers(Views):
     def branch(self, view: int, state: int) -> None:
         self.views[view] = self._new_view(self._states[state])
 
+    def _leave(self, view: LayeredView) -> None:
+        """Unmounts what has become a layer. A caller need not wait until the kernel has dropped its names."""
+        self._letting_go.wait()
+        places = [view.place(number) for number in range(len(self.roots))] if view.own else []
+        self._letting_go = mounts.LetGo(places)
+        if places:
+            with self._letting_go:
+                self.unmount(view)
+
     def drop(self, state: int) -> None:
         del self._states[state]
+        self._letting_go.wait()  # else its room would come free only some time after this
         self.tidy()
 
     def opened(self, state: int, number: int) -> AbstractContextManager[int]:

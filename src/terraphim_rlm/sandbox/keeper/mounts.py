@@ -5,6 +5,11 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+from contextlib import ExitStack, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 1, 2, 4, 32, 4096
 MS_REC, MS_PRIVATE = 16384, 1 << 18
@@ -72,6 +77,43 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 def unmount(target: str) -> None:
     """Takes away what is mounted there; who still uses it keeps it until then."""
     _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+class LetGo:
+    """For a block that unmounts `places`: the kernel frees what they had cached in a process of its own, meanwhile.
+
+    Whoever lets go of a file system last drops its cached names, at 3 ms for each 1,000 files. A child holds on to it
+    until the block is over, and ends; `wait` for that. Where there is no room for a child, it is done here.
+    """
+
+    def __init__(self, places: Iterable[str]) -> None:
+        self._places = tuple(places)
+        self._child = 0
+
+    def __enter__(self) -> LetGo:
+        with ExitStack() as held:
+            waits, go = os.pipe()
+            for fd in (go, waits):  # closed in the reverse order: the child is let go of last
+                held.callback(os.close, fd)
+            for place in self._places:
+                held.callback(os.close, os.open(place, os.O_PATH | os.O_CLOEXEC))
+            with suppress(OSError):
+                self._child = os.fork()
+                if self._child == 0:
+                    os.close(go)
+                    os.read(waits, 1)  # ends when ours is closed, or we are gone
+                    os._exit(0)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    def wait(self) -> None:
+        """Returns when all is freed."""
+        child, self._child = self._child, 0
+        if child:
+            os.waitpid(child, 0)
 
 
 def cloned(path: str) -> int:
