@@ -72,7 +72,7 @@ def test_a_group_with_other_peoples_processes_is_never_emptied(tmp_path: Path) -
     assert (scope / "trlm-owner").exists()
 
 
-def test_version_2_limits_are_written_with_swap_off_and_the_group_killed_as_one(tmp_path: Path) -> None:
+def test_version_2_limits_are_written_with_swap_off_and_never_kill_the_group_as_one(tmp_path: Path) -> None:
     names = {file for _controller, file, _text, _required in groups.KNOBS[2]}
     for name in names:
         (tmp_path / name).write_text("")
@@ -82,7 +82,6 @@ def test_version_2_limits_are_written_with_swap_off_and_the_group_killed_as_one(
     assert written == {
         "memory.max": "67108864",
         "memory.swap.max": "0",
-        "memory.oom.group": "1",
         "pids.max": "12",
         "cpu.max": "10000 20000",
     }

@@ -41,12 +41,15 @@ KNOBS: Mapping[int, tuple[tuple[str, str, Callable[[float], str], bool], ...]] =
     2: (
         ("memory", "memory.max", _count, True),
         ("memory", "memory.swap.max", lambda _: "0", False),
-        ("memory", "memory.oom.group", lambda _: "1", False),
         ("pids", "pids.max", _count, True),
         ("cpu", "cpu.max", lambda cpus: f"{_quota(cpus)} {CPU_PERIOD_US}", True),
     ),
 }
-"""By version: controller, file, what to write there for a limit, whether the limit stands or falls with it."""
+"""By version: controller, file, what to write there for a limit, whether the limit stands or falls with it.
+
+Not `memory.oom.group`: it would kill the supervisor with the process that took too much, and with it all files and the
+other languages' state. The limit holds as well when the kernel kills one process after another.
+"""
 COUNTS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "oom_kill": ("memory", {1: "memory.oom_control", 2: "memory.events"}),
     "nr_throttled": ("cpu", {1: "cpu.stat", 2: "cpu.stat"}),

@@ -100,9 +100,7 @@ async def _cpu(link: Link) -> Enforcement:
 
 async def _memory(link: Link) -> Enforcement:
     stopped_by = await _ask(link, "memory", _SMALL.memory_mb << 20)
-    if (
-        stopped_by is None
-    ):  # the kernel killed the whole sandbox (version 2, oom.group), or something else did
+    if stopped_by is None:  # the whole sandbox ended: the kernel killed its pid 1, or something else did
         return "kernel-group" if (await link.ended()).oom else "none"
     return _MEMORY.get(str(stopped_by), "none")
 
