@@ -23,7 +23,7 @@ from terraphim_rlm.core.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
-from terraphim_rlm.sandbox.keeper import client
+from terraphim_rlm.sandbox.keeper import child
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.anyio]
 
@@ -409,7 +409,7 @@ async def test_what_keeps_the_files_runs_no_module_that_code_put_where_ours_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The keeper's modules lie below `/tmp` here, where a sandbox has files of its own, and one looks for another late."""
-    keeper = shutil.copytree(client._SCRIPT.parent, tmp_path / "keeper")
+    keeper = shutil.copytree(child._SCRIPT.parent, tmp_path / "keeper")
     views = keeper / "views.py"
     views.write_text(
         views.read_text().replace(
@@ -417,7 +417,7 @@ async def test_what_keeps_the_files_runs_no_module_that_code_put_where_ours_lie(
             "    def set_read_only(self, view):\n        import planted\n        self.really(view)\n\n    def really(self",
         )
     )
-    monkeypatch.setattr(client, "_SCRIPT", keeper / "start.py")
+    monkeypatch.setattr(child, "_SCRIPT", keeper / "start.py")
     async with open_sandbox("bubblewrap") as box:
         await _said(
             box,

@@ -21,7 +21,7 @@ from terraphim_rlm.core.errors import SandboxLost, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
-from terraphim_rlm.sandbox.keeper import client, orphans
+from terraphim_rlm.sandbox.keeper import child, orphans
 from terraphim_rlm.sandbox.keeper.client import Keeper, Launch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -231,7 +231,7 @@ async def test_a_program_that_is_not_there_is_reported_in_the_owners_pipe() -> N
 async def test_a_keeper_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = tmp_path / "start.py"
     script.write_text("raise SystemExit('no room at the inn')")
-    monkeypatch.setattr(client, "_SCRIPT", script)
+    monkeypatch.setattr(child, "_SCRIPT", script)
     async with Keeper() as keeper:
         with pytest.raises(SandboxStartFailed, match="no room at the inn"):
             await keeper.ready()

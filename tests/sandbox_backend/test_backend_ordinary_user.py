@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from terraphim_rlm.sandbox.backends.bubblewrap import host
+from terraphim_rlm.sandbox.backends.bubblewrap import host, limits
 
 pytestmark = pytest.mark.sandbox
 UID = 1000
@@ -28,8 +28,11 @@ async def main():
         host_uid = os.stat(f"/proc/{link.kept.pid}").st_uid
         inside = [await ask(link, each) for each in sys.argv[2:]]
         await link.destroy()
-        limits = dict((await backend.probe()).limits)
-        print(json.dumps({"uid": host_uid, "inside": inside, "limits": limits}))
+        found = await backend.probe()
+        print(json.dumps({
+            "uid": host_uid, "inside": inside, "limits": dict(found.limits), "not_enforced": found.not_enforced,
+            "groups": dict(backend.statistics().control_groups),
+        }))
 
 asyncio.run(main())
 """
@@ -76,9 +79,11 @@ def test_an_ordinary_user_gets_a_sandbox_and_the_truth_about_its_limits(tmp_path
     assert seen["uid"] == UID
     assert seen["inside"][0] == "(65534, 65534, 65534)"
     assert seen["inside"][1].startswith("!PermissionError")
-    assert seen["limits"]["pids"] == "kernel-group"
-    assert seen["limits"]["disk"] == "kernel-group"
-    assert seen["limits"]["memory"] in ("kernel-group", "per-process")
+    lacking = {name for name, how in seen["limits"].items() if how != limits.BEST[name]}
+    assert lacking == (set() if seen["groups"] else set(limits.WITHOUT_GROUP))
+    assert [phrase.partition(":")[0] for phrase in seen["not_enforced"]] == sorted(
+        lacking, key=[*limits.BEST].index
+    )
 
 
 @pytest.mark.anyio

@@ -27,6 +27,8 @@ Termination = Literal[
 
 RunStatus = Literal["accepted", "running", "done", "failed", "cancelled", "interrupted"]
 Enforcement = Literal["kernel-group", "per-process", "watched", "none"]
+"""Who holds a limit: the kernel, for all of a sandbox together; the kernel, for each process by itself; we, who look and
+act when it is passed; nobody."""
 Confidence = Literal["verified", "unverified", "not_found"]
 
 
@@ -298,6 +300,9 @@ class ExecutorCapabilities:
     """Seconds, measured by the probe."""
     versions: Mapping[str, str] = field(default_factory=dict)
     known_holes: tuple[str, ...] = ()
+    not_enforced: tuple[str, ...] = ()
+    """What of `limits` is held less than this backend can, as `NAME: what that means`, and so everything that an
+    ordinary user lacks; empty when nothing is missing."""
 
 
 @dataclass(frozen=True, slots=True)

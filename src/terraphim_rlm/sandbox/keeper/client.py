@@ -10,21 +10,18 @@ import marshal
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import Consumption, GuestEnd
+from terraphim_rlm.sandbox.keeper import child
 from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
 from terraphim_rlm.sandbox.keeper.groups import count, gauge
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
 
-_SCRIPT = Path(__file__).with_name("start.py")
 _START_SECONDS = 20.0
 _END_SECONDS = 15.0
 _MESSAGE = 1 << 16
@@ -75,6 +72,8 @@ class Kept:
         self.started: asyncio.Future[None] = loop.create_future()
         self._end: asyncio.Future[GuestEnd] = loop.create_future()
         self._states = FileStates(keeper.request, number)
+        self.bounded: asyncio.Future[bool] = loop.create_future()
+        """Whether its file systems hold no more files than `bound` said; done soon after it."""
 
     async def ended(self) -> GuestEnd:
         return await asyncio.shield(self._end)
@@ -97,6 +96,12 @@ class Kept:
     async def limit(self, **limits: float) -> None:
         """Changes limits of its control group: memory (bytes), pids, cpu (CPUs)."""
         await self._keeper.request({"op": "limit", "id": self.number, "limits": limits})
+
+    async def bound(self, places: Sequence[str], most: int, uid: int | None) -> None:
+        """Lets each tmpfs at `places` hold `most` files; asks for it and does not wait until it is done."""
+        await self._keeper.request(
+            {"op": "bound", "id": self.number, "uid": uid, "places": list(places), "most": most}
+        )
 
     async def layers(self, place: Place, name: str, *arguments: Any) -> Any:
         """One call of the sandbox's warden, see `keeper/views.py`; the first one starts it.
@@ -138,12 +143,14 @@ class Kept:
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
         self._oom = oom
         self.on_layers(b"")
+        settle(self.bounded, False)
         settle(self._end, GuestEnd(code, signal, oom > 0))
 
     def on_lost(self) -> None:
         """The keeper died, and by their parent-death signals all its sandboxes with it."""
         fail(self.started, SandboxLost("The keeper of the sandboxes ended."))
         self.on_layers(b"")
+        settle(self.bounded, False)
         settle(self._end, GuestEnd(None, 9))
 
 
@@ -170,7 +177,7 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         if self._process is not None:
             self._process.wait()  # the last one hung up, so it is gone or about to be
-        ours, self._process, self._said = _started()
+        ours, self._process, self._said = child.started()
         self._owner = os.getpid()
         self._socket = ours
         self._ready = self._loop.create_future()
@@ -275,6 +282,8 @@ class Keeper:
             fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
         elif kind == "layers":
             kept.on_layers(fields[1])
+        elif kind == "bounded":
+            settle(kept.bounded, fields[1])
         elif kind == "ended":
             self._ended += 1
             self._oom += fields[3]
@@ -320,21 +329,21 @@ class Keeper:
 
         In a forked child it gives up the child's copies, and the parent's sandboxes live on.
         """
-        child, self._process = self._process, None
+        process, self._process = self._process, None
         if self._owner != os.getpid():
-            self._forget(child)
+            self._forget(process)
             return
         if self._socket is not None:
             self._socket.shutdown(socket.SHUT_WR)
-        if child is not None:
-            await _reap(child)
+        if process is not None:
+            await child.reap(process)
         if self._socket is not None:
             self._on_lost()
 
-    def _forget(self, child: subprocess.Popen[bytes] | None) -> None:
+    def _forget(self, process: subprocess.Popen[bytes] | None) -> None:
         """Not through the event loop: its epoll is the parent's as well."""
-        if child is not None:
-            child.returncode = 0  # not ours to wait for
+        if process is not None:
+            process.returncode = 0  # not ours to wait for
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -348,44 +357,3 @@ class Keeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _started() -> tuple[socket.socket, subprocess.Popen[bytes], int]:
-    """Our end of the keeper's socket, its process, and where it would complain.
-
-    Raises:
-        SandboxStartFailed: there is no room for a process or for descriptors.
-    """
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as own:
-        try:
-            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            own.enter_context(ours).setblocking(False)
-            theirs.enter_context(its)
-            said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            own.callback(os.close, said)
-            theirs.callback(os.close, complain)
-            argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(its.fileno())]
-            child = process.start(
-                argv, pass_fds=[its.fileno()], cwd="/", stdout=subprocess.DEVNULL, stderr=complain
-            )
-        except OSError as error:
-            raise SandboxStartFailed(f"The keeper could not be started: {error}.") from error
-        own.pop_all()
-    return ours, child, said
-
-
-async def _reap(child: subprocess.Popen[bytes]) -> None:
-    """Waits for a process by its pidfd; past the time for a clean end it is killed, which kills its sandboxes."""
-    loop = asyncio.get_running_loop()
-    gone = loop.create_future()
-    pidfd = os.pidfd_open(child.pid)
-    loop.add_reader(pidfd, settle, gone, None)
-    try:
-        async with asyncio.timeout(_END_SECONDS):
-            await gone
-    except TimeoutError:
-        child.kill()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        child.wait()

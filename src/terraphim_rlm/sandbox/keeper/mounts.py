@@ -74,6 +74,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
     _check(result, f"mount {kind or ''} on {target}")
 
 
+def bound(place: str, most: int) -> None:
+    """Lets the tmpfs at `place` hold no more than `most` files."""
+    mount("none", place, None, MS_REMOUNT | MS_NOSUID | MS_NODEV, f"nr_inodes={most}")
+
+
 def unmount(target: str) -> None:
     """Takes away what is mounted there; who still uses it keeps it until then."""
     _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")

@@ -11,7 +11,7 @@ import stat
 import time
 
 from . import copies, mounts
-from .views import FLAGS, OpenFolder, View, Views
+from .views import FLAGS, OpenFolder, View, Views, bounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class PlainView(View):
 class Copies(Views):
     """See `views.Views`."""
 
+    names_a_page = 16
+    """A file that did not change has a name in each state, and the kernel counts names."""
     views: dict[int, PlainView]  # type: ignore[assignment]
 
     def first(self) -> PlainView:
@@ -69,7 +71,9 @@ class Copies(Views):
                 os.mkdir(made.place(number))
                 source = f"{_folder(state)}/{number}"
                 mode = stat.S_IMODE(os.stat(source).st_mode)
-                mounts.mount("layers", made.place(number), "tmpfs", FLAGS, f"size={self.size},mode={mode:o}")
+                mounts.mount(
+                    "layers", made.place(number), "tmpfs", FLAGS, f"{bounds(self.size)},mode={mode:o}"
+                )
                 with OpenFolder(source) as old, OpenFolder(made.place(number)) as new:
                     copies.copy_tree(old, new)
         except BaseException:

@@ -2,8 +2,9 @@
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
-`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`.
-Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`,
+`{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "bound", "id", "uid", "places", "most"}`,
+`{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`.
+Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`, `("bounded", id, whether)`,
 `("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 
 A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
@@ -20,7 +21,7 @@ import resource
 import select
 from time import monotonic
 
-from . import orphans
+from . import inodes, orphans
 from .groups import Group, Groups, count, hierarchies
 from .spawn import spawn
 from .wardens import Wardens
@@ -68,6 +69,8 @@ class Keeper:
         self._outbox: list[bytes] = []
         self._boxes: dict[int, Box] = {}
         self._by_info: dict[int, Box] = {}
+        self._bounding: dict[int, int] = {}
+        """Process that bounds a sandbox's files -> number of the sandbox."""
         owner = os.getppid()
         self._owner = os.pidfd_open(owner)
         self._owner_gone = os.getppid() != owner
@@ -152,8 +155,20 @@ class Keeper:
             self._doom(box)
         elif request["op"] == "layers":
             self._wardens.ask(box.number, box.inner_pid, box.group.entrances(), request)
+        elif request["op"] == "bound":
+            self._bound(box, request)
         else:
             self._groups.limit(box.group, str(box.number), request["limits"])
+
+    def _bound(self, box: Box, request: dict[str, Any]) -> None:
+        if not box.inner_pid:
+            self._learn(box)  # it is told before bubblewrap lets its child go on
+        try:
+            pid = inodes.bound(box.inner_pid, request["uid"], request["places"], request["most"])
+        except OSError:
+            self._tell("bounded", box.number, False)
+        else:
+            self._bounding[pid] = box.number
 
     def _spawn(self, request: dict[str, Any], fds: list[int]) -> None:
         number = request["id"]
@@ -234,12 +249,15 @@ class Keeper:
             if pid == 0:
                 return
             self._wardens.reaped(pid)
+            if pid in self._bounding:
+                self._tell("bounded", self._bounding.pop(pid), status == 0)
             if pid in owned:
                 owned[pid].status = status
 
     def _kill_strays(self) -> bool:
         """Whether there were children that are no bubblewrap of ours: a dead one's child."""
-        known = {box.pid for box in self._boxes.values() if box.status is None} | self._wardens.pids()
+        known = {box.pid for box in self._boxes.values() if box.status is None}
+        known |= self._wardens.pids() | set(self._bounding)
         strays = [pid for pid in orphans.children() if pid not in known]
         for pid in strays:
             os.kill(pid, _signal.SIGKILL)

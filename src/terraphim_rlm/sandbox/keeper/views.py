@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 
-from . import copies, mounts
+from . import copies, inodes, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 FLAGS = mounts.MS_NOSUID | mounts.MS_NODEV
+_OWN_FOLDERS = 64
+"""Inodes for what is no file of the sandbox's: thirteen folders a view."""
 
 
 class View:
@@ -58,6 +60,11 @@ class OpenFolder:
         os.close(self._fd)
 
 
+def bounds(size: int, names_a_page: int = 1) -> str:
+    """The options of a tmpfs for `size` bytes: so many names for each page of it, and our own folders."""
+    return f"size={size},nr_inodes={size // inodes.PAGE * names_a_page + _OWN_FOLDERS}"
+
+
 class Views:
     """The views of one sandbox. Paths are relative to the tmpfs that holds them. Subclasses say how states are kept.
 
@@ -68,13 +75,15 @@ class Views:
         processes: descriptor of a `/proc` in which we are.
     """
 
+    names_a_page = 1
+
     def __init__(self, space: int, roots: Sequence[str], size: int, processes: int) -> None:
         self.roots = tuple(roots)
         self.size = size
         self._space = space
         mounts.own_mounts()
         self._own_space = os.open("self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
-        mounts.mount("layers", "/proc", "tmpfs", FLAGS, f"size={size},mode=0700")
+        mounts.mount("layers", "/proc", "tmpfs", FLAGS, f"{bounds(size, self.names_a_page)},mode=0700")
         self.home = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(self.home)
         for number, root in enumerate(self.roots):
@@ -163,6 +172,13 @@ class Views:
         return f"{word}{self.number()}"
 
     def number(self) -> int:
+        """One that nothing has had yet, for something whose folders there is room for.
+
+        The sandbox's files may have taken every inode that there was.
+        """
+        found = os.statvfs(self.home)
+        if found.f_ffree < _OWN_FOLDERS:
+            mounts.bound(".", found.f_files - found.f_ffree + 2 * _OWN_FOLDERS)
         self._last += 1
         return self._last
 

@@ -19,10 +19,17 @@ from terraphim_rlm.core.errors import (
     SandboxStartFailed,
 )
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp, toolchains
+from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, limits, seccomp, toolchains
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
 from terraphim_rlm.sandbox.backends.bubblewrap.layered import Layers
-from terraphim_rlm.sandbox.contract import ROOTS, Consumption, GuestEnd, SandboxSpec, Toolchain
+from terraphim_rlm.sandbox.contract import (
+    ROOTS,
+    SHARED_MEMORY,
+    Consumption,
+    GuestEnd,
+    SandboxSpec,
+    Toolchain,
+)
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.link.memory import sealed
@@ -50,7 +57,15 @@ class Link:
         self._kept = kept
         self._place = place
         self.socket = sock
-        self.capabilities = capabilities
+        self._capabilities = capabilities
+
+    @property
+    def capabilities(self) -> ExecutorCapabilities:
+        found, bounded = self._capabilities, self._kept.bounded
+        if not bounded.done() or bounded.result() or found.limits["inodes"] == "none":
+            return found
+        held: dict[str, Enforcement] = {**found.limits, "inodes": "none"}
+        return replace(found, limits=held, not_enforced=limits.not_enforced(held))
 
     @property
     def kept(self) -> Kept:
@@ -157,6 +172,7 @@ class Bubblewrap:
             own.pop_all()
         try:
             await _greeted(ours, kept, said, spec)
+            await kept.bound((*ROOTS, SHARED_MEMORY), limits.most_files(spec.resources), machine.uid)
         except BaseException:
             ours.close()
             await kept.kill()
@@ -168,6 +184,7 @@ class Bubblewrap:
 
     def _expected(self, plan: argv.Plan, enforced: Iterable[str], seconds: float) -> ExecutorCapabilities:
         languages = toolchains.languages(host.drop_uid())
+        held = limits.expected(set(enforced))
         kept: dict[str, Literal["files", "files+interpreter"]] = {
             name: "files+interpreter" if name in _WITH_STATE else "files" for name in languages
         }
@@ -177,7 +194,8 @@ class Bubblewrap:
             supports_snapshots=kept,
             supports_network=False,
             languages=languages,
-            limits=expected_limits(set(enforced)),
+            limits=held,
+            not_enforced=limits.not_enforced(held),
             max_session_duration=None,
             cold_start_estimate=seconds,
             versions={"python": ".".join(map(str, plan.python.version)), "kernel": os.uname().release},
@@ -209,21 +227,6 @@ class Bubblewrap:
         await self.close()
 
 
-def expected_limits(enforced: set[str]) -> dict[str, Enforcement]:
-    """What holds a sandbox whose control group limits `enforced`; `probe` checks this by running into each.
-
-    Processes are held by the control group or by RLIMIT_NPROC, which the kernel counts per user namespace.
-    """
-    group: Enforcement = "kernel-group"
-    return {
-        "memory": group if "memory" in enforced else "per-process",
-        "cpu": group if "cpu" in enforced else "none",
-        "pids": group,
-        "disk": group,
-        "open_files": "per-process",
-    }
-
-
 def _check(spec: SandboxSpec) -> None:
     if spec.resources.network:
         raise NotSupported("The embedded sandbox has no network yet.", fix="Leave Resources.network empty.")
@@ -241,8 +244,8 @@ def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int
     rlimits = {**_PER_PROCESS, "FSIZE": resources.disk_mb << 20}
     if "memory" not in modes:
         rlimits["DATA"] = resources.memory_mb << 20  # not AS: that would refuse Node and a mapped context
-    limits = {"memory": resources.memory_mb << 20, "pids": resources.pids, "cpu": resources.cpus}
-    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, limits, uid)
+    group = {"memory": resources.memory_mb << 20, "pids": resources.pids, "cpu": resources.cpus}
+    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, group, uid)
 
 
 def _prepare(
@@ -345,4 +348,4 @@ async def open_backend() -> Bubblewrap:
     return Bubblewrap()
 
 
-__all__ = ["Bubblewrap", "BackendUnavailable", "Link", "expected_limits", "open_backend"]
+__all__ = ["Bubblewrap", "BackendUnavailable", "Link", "open_backend"]

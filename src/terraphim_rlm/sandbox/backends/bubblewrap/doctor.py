@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.core.values import Check, ExecutorCapabilities
 from terraphim_rlm.guest.missing import installed
-from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, limits, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 
 _MOST_NAMED = 30
@@ -27,7 +27,13 @@ async def checks() -> list[Check]:
         except RlmError as error:
             return [*found, Check("sandbox", "fail", error.message, error.fix)]
         groups = backend.statistics().control_groups
-        return [*found, _trial(backend, capabilities), _groups(groups), *_limits(capabilities)]
+        return [
+            *found,
+            _trial(backend, capabilities),
+            _groups(groups),
+            *_limits(capabilities),
+            _not_enforced(capabilities),
+        ]
 
 
 def _programs() -> Check:
@@ -109,11 +115,18 @@ def _groups(groups: Mapping[str, int]) -> Check:
 
 
 def _limits(capabilities: ExecutorCapabilities) -> list[Check]:
-    """One check a limit; what the kernel does not hold for the whole sandbox is a warning, never silence."""
+    """One check a limit; what is held less than it could be is a warning, never silence."""
     return [_limit(name, held) for name, held in sorted(capabilities.limits.items())]
 
 
 def _limit(name: str, held: str) -> Check:
-    if held == "kernel-group" or (name, held) == ("open_files", "per-process"):
+    if held == limits.BEST[name]:
         return Check(f"limit-{name}", "ok", held)
     return Check(f"limit-{name}", "warn", held if held != "none" else "not enforced", _DELEGATE)
+
+
+def _not_enforced(capabilities: ExecutorCapabilities) -> Check:
+    """The list of what this user does not get."""
+    if not capabilities.not_enforced:
+        return Check("not-enforced", "ok", "nothing: every limit is held for the sandbox as a whole")
+    return Check("not-enforced", "warn", f"no delegation. {'. '.join(capabilities.not_enforced)}.", _DELEGATE)

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import BackendUnavailable, SnapshotLost
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
-from terraphim_rlm.sandbox.contract import SandboxSpec
+from terraphim_rlm.sandbox.backends.bubblewrap import limits
+from terraphim_rlm.sandbox.contract import Request, SandboxSpec
+from terraphim_rlm.sandbox.machine import GuestMachine
 
 if TYPE_CHECKING:
     from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap, Link
 
+_FEW_BYTES = 1000
+_LITTLE_TIME = 0.05
 _SMALL = Resources(memory_mb=32, cpus=1.0, pids=12, disk_mb=1)
 _TINY_CPUS = 0.1
 _CPU_SECONDS = 0.003
@@ -36,23 +40,45 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
     ordinary = await backend.boot(SandboxSpec())
     seconds = time.monotonic() - began
     keeps_files = await _keeps_files(ordinary)
-    await ordinary.destroy()
+    watched = await _watched(backend, ordinary)
     script = Path(__file__).with_name("trip.py").read_bytes()
     link = await backend.boot(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
     try:
         async with asyncio.timeout(_SECONDS):
-            limits = await _trip(link)
+            held: dict[str, Enforcement] = {**await _trip(link), **watched}
     except TimeoutError:
         raise BackendUnavailable(f"The probe of the sandbox's limits took over {_SECONDS:.0f} s.") from None
     finally:
         await link.destroy()
     versions = {**ordinary.capabilities.versions, "bwrap": _version(backend.bwrap or "bwrap")}
-    measured = replace(ordinary.capabilities, limits=limits, cold_start_estimate=seconds, versions=versions)
+    measured = replace(
+        ordinary.capabilities,
+        limits={name: held[name] for name in limits.BEST},
+        not_enforced=limits.not_enforced(held),
+        cold_start_estimate=seconds,
+        versions=versions,
+    )
     return (
         measured
         if keeps_files
         else replace(measured, supports_snapshots=dict.fromkeys(measured.languages, "none"))
     )
+
+
+async def _watched(backend: Bubblewrap, link: Link) -> dict[str, Enforcement]:
+    """What the host holds while it reads and waits, tried on code that would go on; the sandbox ends with it."""
+    spec = SandboxSpec(Resources(output_bytes=_FEW_BYTES))
+    machine = await GuestMachine.started(link, spec, backend.toolchain)
+    try:
+        said = await machine.execute(Request(f"print('x' * {9 * _FEW_BYTES})", "python", _SECONDS))
+        late = await machine.execute(Request("while True: pass", "python", _LITTLE_TIME))
+    finally:
+        await machine.destroy()
+    cut = said.truncated and len(said.stdout) <= _FEW_BYTES
+    return {
+        "output": "watched" if cut else "none",
+        "time": "watched" if late.cause.startswith("timeout") else "none",
+    }
 
 
 async def _keeps_files(link: Link) -> bool:
@@ -71,18 +97,27 @@ def _version(bwrap: str) -> str:
 
 async def _trip(link: Link) -> dict[str, Enforcement]:
     link.socket.recv(64)
-    files = await _ask(link, "open_files")
-    disk = await _ask(link, "disk", _SMALL.disk_mb << 20)
-    pids = await _ask(link, "pids", _SMALL.pids + 8)
-    if not (isinstance(files, int) and isinstance(disk, int) and isinstance(pids, int)):
-        raise BackendUnavailable("The probe of the sandbox's limits died.", fix="Run `trlm doctor` again.")
+    files = await _count(link, "open_files")
+    disk = await _count(link, "disk", _SMALL.disk_mb << 20)
+    pids = await _count(link, "pids", _SMALL.pids + 8)
+    await link.kept.bounded
+    most = limits.most_files(_SMALL)
+    inodes = await _count(link, "inodes", most + 8)
     return {
         "cpu": await _cpu(link),
+        "inodes": "kernel-group" if inodes <= most else "none",
         "pids": "kernel-group" if pids <= _SMALL.pids else "none",
         "disk": "kernel-group" if disk <= _SMALL.disk_mb << 20 else "none",
         "open_files": "per-process" if files < _MOST_FILES else "none",
         "memory": await _memory(link),
     }
+
+
+async def _count(link: Link, trip: str, *arguments: float) -> int:
+    found = await _ask(link, trip, *arguments)
+    if not isinstance(found, int):
+        raise BackendUnavailable("The probe of the sandbox's limits died.", fix="Run `trlm doctor` again.")
+    return found
 
 
 async def _cpu(link: Link) -> Enforcement:

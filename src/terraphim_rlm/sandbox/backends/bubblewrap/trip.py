@@ -52,6 +52,20 @@ def disk(bytes_allowed: int) -> int:
     return written
 
 
+def inodes(most: int) -> int:
+    """How many files without content there could be in /work."""
+    made = 0
+    try:
+        while made < most:
+            posix.close(posix.open(f"/work/{made}", posix.O_WRONLY | posix.O_CREAT))
+            made += 1
+    except OSError:
+        pass
+    for number in range(made):
+        posix.unlink(f"/work/{number}")
+    return made
+
+
 def processes(most: int) -> int:
     """How many children could live at once, counted by trying."""
     living: list[int] = []
@@ -131,6 +145,7 @@ def _alive(pid: int) -> bool:
 _TRIPS: dict[str, Callable[..., Any]] = {
     "open_files": open_files,
     "disk": disk,
+    "inodes": inodes,
     "pids": processes,
     "cpu": burn,
     "memory": memory,

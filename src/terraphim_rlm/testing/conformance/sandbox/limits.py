@@ -79,6 +79,19 @@ async def no_folder_that_code_can_write_is_without_bound(box: Box) -> None:
         holds(size <= 16 << 20, f"{size:,} bytes were written to {folder} under a bound of 16 MB")
 
 
+@LIMITS.fresh("limit:inodes", disk_mb=4, seconds=40)
+async def files_without_content_fill_the_disk_too_and_room_can_be_made(box: Box) -> None:
+    for folder in ("/work", "/tmp", "/dev/shm"):
+        code = f"import os\nif not os.access({folder!r}, os.W_OK): raise OSError(28, 'it cannot be written at all')\n"
+        code += f"for n in range(100_000): open(f'{folder}/{{n}}', 'w').close()"
+        like(await box.run(code, timeout=30), status="disk_full", exit_code=1, state_after="kept")
+        like(
+            await box.sh(f"rm -rf {folder}/*; echo x > {folder}/y && cat {folder}/y"),
+            status="ok",
+            stdout="x\n",
+        )
+
+
 @LIMITS.fresh("limit:pids", pids=40, seconds=40)
 async def processes_are_bounded_and_the_sandbox_lives_on(box: Box) -> None:
     result = await box.run(_FORKS, timeout=10)
