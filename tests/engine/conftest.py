@@ -10,8 +10,12 @@ import pytest
 
 from terraphim_rlm import Answer, Limits, Rlm
 from terraphim_rlm.core.events import Event
+from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.llm.client import ModelRequest
 from terraphim_rlm.testing import ScriptedModel
+
+UNASKED = Checks(look_first=False, literal=False, unread=False)
+"""For tests of other things, whose cells need not look at their input."""
 
 
 @dataclass
@@ -43,9 +47,10 @@ def ask() -> Ask:
         replies: list[Any], context: Any = "some input", *, question: str = "What?", **options: Any
     ) -> Asked:
         sub = {name: options.pop(name) for name in ("sub_replies", "sub_reply") if name in options}
-        model = ScriptedModel(replies, **sub)
+        model = ScriptedModel(replies, window=options.pop("window", None), **sub)
         events: list[Event] = []
         schema = options.pop("schema", None)
+        options.setdefault("checks", UNASKED)
         rlm = Rlm(
             model, route=options.pop("route", "loop"), limits=options.pop("limits", Limits()), **options
         )

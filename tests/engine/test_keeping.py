@@ -46,8 +46,6 @@ async def test_a_child_node_cannot_take_its_parents_files_back(ask: Any) -> None
             "```python\nprint(rlm_query('sub', 'text'))\n```",
             "SNAPSHOT(mine)",
             "FINAL(from the child)",
-            "FINAL(from the child)",
-            "FINAL(done)",
             "FINAL(done)",
         ]
     )

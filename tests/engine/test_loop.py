@@ -16,6 +16,7 @@ from terraphim_rlm.core.errors import (
     ScriptExhausted,
 )
 from terraphim_rlm.core.values import Usage, Verdict
+from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.llm.client import ModelReply
 from terraphim_rlm.testing import ScriptedModel
 
@@ -71,7 +72,7 @@ async def test_an_answer_too_large_to_be_given_is_refused_not_cut(ask: Any, fini
 
 
 async def test_an_answer_before_any_look_is_asked_once_to_look(ask: Any) -> None:
-    asked = await ask(["FINAL(guess)", "FINAL(guess)"])
+    asked = await ask(["FINAL(guess)", "FINAL(guess)"], checks=Checks())
 
     assert asked.answer.text == "guess"
     assert "not looked at the input" in asked.said(2)
@@ -235,7 +236,10 @@ async def test_an_answer_that_its_quote_does_not_hold_is_not_verified(ask: Any) 
 
 async def test_follow_goes_on_with_the_same_variables_and_input() -> None:
     model = ScriptedModel(
-        ["```python\nkept = 41\nFINAL(1)\n```", "```python\nFINAL([kept + 1, str(context)])\n```"]
+        [
+            "```python\nkept = len(context) + 36\nFINAL(kept)\n```",
+            "```python\nFINAL([kept + 1, str(context)])\n```",
+        ]
     )
     async with Rlm(model, route="loop") as rlm:
         first = await rlm.ask("First?", "input")

@@ -171,9 +171,23 @@ class Account:
         """Raises `TimeBudgetExceeded` when the run's time is over."""
         self._ledger.check_time()
 
+    def remaining(self) -> Remaining:
+        """What a reservation could still get now."""
+        return self._ledger.remaining()
+
     def remaining_seconds(self) -> float:
         """Seconds until the run's deadline, never negative; `math.inf` without one."""
         return self._ledger.remaining_seconds()
+
+    @property
+    def most_turns(self) -> int | None:
+        """Turns that this node may take; None = any number."""
+        return self._ledger.limits.turns
+
+    @property
+    def nearly_spent(self) -> tuple[str, ...]:
+        """Limits that have reached `WARN_AT`, in order, by their names in `Limits`."""
+        return tuple(self._ledger._warned)
 
 
 class Ledger:

@@ -11,6 +11,7 @@ from terraphim_rlm.core.ledger import Account, Hold, Ledger
 from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.llm.prices import worst_case
+from terraphim_rlm.llm.profiles import PROFILES
 from terraphim_rlm.llm.tokens import estimate_messages
 
 DEFAULT_REPLY = 4096
@@ -97,7 +98,7 @@ class Asker:
     ) -> tuple[Hold, ModelRequest]:
         prompt = estimate_messages(request.messages)
         check_window(model, prompt)
-        wanted = request.max_tokens or DEFAULT_REPLY
+        wanted = request.max_tokens or reply_tokens(model)
         least = min(LEAST_REPLY, wanted)
         name = model.info.name
         hold = account.reserve(
@@ -108,6 +109,17 @@ class Asker:
         )
         room = max(hold.tokens - prompt, 1)
         return hold, request if room == request.max_tokens else replace(request, max_tokens=room)
+
+
+def prompt_room(model: ModelClient) -> int:
+    """Tokens that a prompt may have, so that a reply still has room in the model's window."""
+    window = model.info.window or UNKNOWN_WINDOW // 4
+    return max(window - min(reply_tokens(model), window // 2), 1)
+
+
+def reply_tokens(model: ModelClient) -> int:
+    """Most tokens of a reply that names no limit: what is seen of it, and what its family thinks unseen."""
+    return DEFAULT_REPLY + PROFILES[model.info.profile].thinking_headroom
 
 
 def prompt_characters(model: ModelClient) -> int:

@@ -22,7 +22,7 @@ async def ask_directly(task: Task, asker: Asker, account: Account, tell: Teller)
     assert task.context is not None
     messages = (
         Message("system", prompts.DIRECT),
-        Message("user", prompts.direct(task.question, task.context.text())),
+        Message("user", prompts.direct(task.question, task.context.text(), task.schema)),
     )
     request = ModelRequest(messages, purpose="direct", node=tell.node, schema=task.schema)
     tell("node.started", depth=0, question=task.question)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from terraphim_rlm.core.errors import NotSupported, SandboxLost
-from terraphim_rlm.core.ledger import Account, Ledger, Remaining
+from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
-from terraphim_rlm.engine.observe import observation
+from terraphim_rlm.engine.observe import INVENTORY, Showing, observation
 from terraphim_rlm.engine.replies import (
     Code,
     Command,
@@ -56,6 +56,8 @@ class Finish:
     spans: tuple[tuple[str, int, int], ...] = ()
     written: bool = False
     """True for words of the reply, False for values of the interpreter."""
+    worded: bool = False
+    """True when a word of the reply gave it, and no cell."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class Done:
     sources: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     finish: Finish | None = None
+    printed: int = 0
+    """Characters on their standard outputs."""
     ran: bool = False
 
 
@@ -77,20 +81,20 @@ class Hands:
         sandbox: Sandbox,
         interpreter: Interpreter,
         broker: Broker,
-        ledger: Ledger,
         account: Account,
         guard: Guard,
         teller: Teller,
+        showing: Showing,
     ) -> None:
         self._sandbox = sandbox
         self._interpreter = interpreter
         self._cwd = interpreter.cwd
         self._broker = broker
-        self._ledger = ledger
         self._account = account
         self._guard = guard
         self._tell = teller
         self._count = 0
+        self.showing = showing
         self.shown = ""
         """The last thing that a cell printed."""
 
@@ -99,19 +103,12 @@ class Hands:
         """What the model has to know of how long a cell and a sub-prompt may be."""
         return prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
 
-    @property
-    def turns(self) -> int | None:
-        return self._ledger.limits.turns
-
-    def left(self) -> Remaining:
-        return self._ledger.remaining()
-
     async def do(self, turn: int, commands: Sequence[Command]) -> Done:
         """Runs commands until one fails or one finishes."""
         done = Done()
         for command in commands:
             if isinstance(command, FinalWord):
-                done.finish = await self._final(command.text)
+                done.finish = replace(await self._final(command.text), worded=True)
             elif isinstance(command, FinalVar):
                 await self._final_var(command.name, done)
             elif isinstance(command, (Code, Shell)):
@@ -139,6 +136,15 @@ class Hands:
     async def run_cell(self, code: str) -> ExecutionResult:
         """Runs one cell that the host wrote."""
         return await self._code(1, code, Done())
+
+    async def variables(self) -> str:
+        """Names, types and sizes of what the cells have set, one a line."""
+        shown, self.shown = self.shown, ""
+        result = await self.run_cell(INVENTORY)
+        self.shown = shown
+        if result.status != "ok":
+            return f"  (they could not be listed: {result.status})"
+        return neutralise(result.stdout.rstrip("\n"), self.showing.limit, self.showing.mark)
 
     async def fetch(self, name: str) -> Any:
         """A variable's value as JSON; None when it is not there or is not JSON."""
@@ -217,10 +223,11 @@ class Hands:
         self._tell("cell.finished", **_event(result))
         done.ran = True
         done.sources.append(source)
+        done.printed += len(result.stdout.strip())
         done.outputs.append(
             f"{result.status}\n{result.stdout[:20_000]}\n{result.error and result.error.message}"
         )
-        done.observations.append(observation(self._count, result))
+        done.observations.append(observation(self._count, result, self.showing))
         if result.stdout.strip():
             self.shown = neutralise(result.stdout.strip(), 4_000)
         return result
@@ -279,7 +286,7 @@ class Hands:
         if found.get("cut") is True:
             done.observations.append(f"FINAL_VAR: {TOO_LARGE}.")
             return
-        done.finish = _given(final_of({**found, "source": "FINAL_VAR"}))
+        done.finish = replace(_given(final_of({**found, "source": "FINAL_VAR"})), worded=True)
 
     async def draft(self) -> Finish | None:
         """What the model has put into `answer["content"]` so far."""

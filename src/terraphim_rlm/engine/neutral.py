@@ -5,12 +5,16 @@ be kept from saying false things, but it can be kept from looking like another s
 tokens, tool-call tags and speakers' names get a backslash (`<\\|im_start|>`, `\\Human:`), which breaks the
 token and leaves it readable. Characters that do not show, or that reorder what does, are written as escapes.
 The variables in the sandbox keep the text as it is.
+
+Lines that the host itself writes into an output carry the run's mark, a random word that is told to the model and to
+nobody else. Whatever prints that word all the same has it broken by a backslash, so no output can write such a line.
 """
 
 # ruff: noqa: RUF001, RUF003, S105 - templates spell their tokens with these characters
 
 from __future__ import annotations
 
+import functools
 import re
 
 _HIDDEN = (
@@ -33,31 +37,38 @@ _SPEAKER = (
     r"|\n[ \t]*+\n[ \t]*+(?=(?:User|System)[ \t]*+:)"
     r"|^[ \t]*+(?=\#{2,6}[ \t]++(?:Human|Assistant|User|System|Instruction|Response)[ \t]*+:)"
 )
-_OURS = r"^\[(?=cell \d{1,9}:)|\[(?=\.\. [\d,]{1,26} characters left out \.\.\])"
+_OURS = r"^\[(?=cell \d{1,9}[:\W])|\[(?=\.\. [\d,]{1,26} characters left out)"
 """The headings that the engine itself writes above and into outputs."""
 
-_UNSAFE = re.compile(
-    f"(?P<hidden>[{_HIDDEN}])|(?P<opening>{_TOKEN}|{_OURS})|(?P<speaker>{_SPEAKER})", re.MULTILINE
-)
+
+@functools.lru_cache(maxsize=16)
+def _unsafe(mark: str) -> re.Pattern[str]:
+    """What must not stand in a transcript as it is. Of a mark all but its last character is matched, and so split off."""
+    ours = rf"|(?P<mark>{re.escape(mark[:-1])}(?={re.escape(mark[-1:])}))" if mark else ""
+    return re.compile(
+        f"(?P<hidden>[{_HIDDEN}])|(?P<opening>{_TOKEN}|{_OURS})|(?P<speaker>{_SPEAKER}){ours}", re.MULTILINE
+    )
 
 
-def neutralise(text: str, limit: int) -> str:
+def neutralise(text: str, limit: int, mark: str = "") -> str:
     """`text` as the transcript may hold it.
 
     Args:
         text: any string, of any length; the time this takes depends on `limit` alone.
         limit: most characters shown. Of a longer text the head and the tail are shown, and between them a
             line that counts the characters of `text` left out; the line comes on top of the limit.
+        mark: the run's; the line of the count carries it, and `text` cannot.
     """
+    unsafe = _unsafe(mark)
     if len(text) <= limit:
-        shown = "".join(piece for _, piece in _pieces(text))
+        shown = "".join(piece for _, piece in _pieces(text, unsafe))
         if len(shown) <= limit:
             return shown
     limit = max(limit, 0)
     tail_limit = limit // 2
-    head_raw, head = _take(_pieces(text[: limit - tail_limit]), limit - tail_limit)
+    head_raw, head = _take(_pieces(text[: limit - tail_limit], unsafe), limit - tail_limit)
     rest = text[max(head_raw, len(text) - tail_limit) :]
-    tail_raw, tail = _take_last(_pieces(rest), tail_limit)
+    tail_raw, tail = _take_last(_pieces(rest, unsafe), tail_limit)
     if head_raw + tail_raw == len(text):
         # The seam lies within a token: joined again it would be whole, and not broken.
         tail_raw, tail = 0, ""
@@ -65,14 +76,18 @@ def neutralise(text: str, limit: int) -> str:
     if not left_out:
         return head
     # The tail goes on in the line of the count, so that a cut can put nothing at the start of a line.
-    return f"{head}\n[.. {left_out:,} characters left out ..] {tail}"
+    return f"{head}\n[.. {left_out:,} characters left out{_marked(mark)} ..] {tail}"
 
 
-def _pieces(text: str) -> list[tuple[int, str]]:
+def _marked(mark: str) -> str:
+    return f", {mark}" if mark else ""
+
+
+def _pieces(text: str, unsafe: re.Pattern[str]) -> list[tuple[int, str]]:
     """`text` in pieces: how many characters each stands for, and how it is shown."""
     out: list[tuple[int, str]] = []
     position = 0
-    for found in _UNSAFE.finditer(text):
+    for found in unsafe.finditer(text):
         if found.start() > position:
             out.append((found.start() - position, text[position : found.start()]))
         raw = found[0]

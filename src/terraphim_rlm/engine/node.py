@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from terraphim_rlm.core.errors import (
     BudgetExceeded,
     ModelRefused,
+    PromptTooLong,
     ReplyInvalid,
     RlmError,
     SchemaMismatch,
@@ -17,20 +18,23 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Confidence, Evidence, Termination, to_json
 from terraphim_rlm.engine import prompts
-from terraphim_rlm.engine.asker import Asker
-from terraphim_rlm.engine.checks import check_schema, value_of
+from terraphim_rlm.engine.asker import Asker, prompt_room
+from terraphim_rlm.engine.checks import check_schema, evidence, supports, value_of
 from terraphim_rlm.engine.context import Context
+from terraphim_rlm.engine.guards import Checks, Guards, Proposal
 from terraphim_rlm.engine.hands import Done, Finish, Hands
-from terraphim_rlm.engine.replies import ParsedReply, parse
+from terraphim_rlm.engine.prompts import Opening
+from terraphim_rlm.engine.reading import same
+from terraphim_rlm.engine.replies import ParsedReply, parse, parse_cut
 from terraphim_rlm.engine.telling import Teller
-from terraphim_rlm.llm.client import Message, ModelClient, ModelRequest
+from terraphim_rlm.engine.transcript import Transcript
+from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
+from terraphim_rlm.llm.profiles import PROFILES
 
 _MOST_SILENT = 3
 """Replies in a row without a command that end the run as stalled."""
-_MOST_REPEATS = 3
-"""The same code with the same output this often in a row ends the run as stalled."""
 _MOST_CORRECTIONS = 2
-"""Times that an answer which is not of the asked schema may be given again."""
+"""Times that an answer which is not of the asked schema, or not accepted by the caller, may be given again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +65,24 @@ class Brief:
     model: ModelClient
     schema: Mapping[str, Any] | None = None
     """JSON Schema of the answer's value; None = any."""
+    checks: Checks = field(default_factory=Checks)
 
 
 class Node:
     """A conversation with one model about one question, with an interpreter to work in."""
 
     def __init__(self, brief: Brief, account: Account, asker: Asker, hands: Hands, teller: Teller) -> None:
-        self._question = brief.question
-        self._context = brief.context
-        self._model = brief.model
-        self._schema = brief.schema
+        self._brief = brief
         self._account = account
         self._asker = asker
         self._hands = hands
         self._tell = teller
-        self._messages: list[Message] = []
-        self._silent = self._repeats = self._corrections = 0
-        self._looked = brief.context is None
-        self._last_step = ""
+        self._guards = Guards(brief.checks, has_input=brief.context is not None)
+        self._transcript = Transcript(prompts.system(PROFILES[brief.model.info.profile]))
+        self._opening = prompts.opening(
+            Opening(brief.question, brief.context, hands.bounds, brief.schema, hands.showing.mark)
+        )
+        self._silent = self._corrections = 0
         self._said = ""
 
     async def run(self) -> Outcome:
@@ -87,7 +91,7 @@ class Node:
         Raises:
             RlmError: a provider or the sandbox failed for good. Limits do not raise: they give a partial outcome.
         """
-        self._tell("node.started", depth=self._account.depth, question=self._question)
+        self._tell("node.started", depth=self._account.depth, question=self._brief.question)
         try:
             outcome = await self._turns()
         except BudgetExceeded as error:
@@ -99,21 +103,17 @@ class Node:
         return outcome
 
     async def _turns(self) -> Outcome:
-        self._messages = [Message("system", prompts.SYSTEM)]
-        said = prompts.opening(self._question, self._context, self._hands.bounds)
+        said = self._opening
         while True:
             turn = self._account.take_turn()
-            header = prompts.turn_header(turn, self._hands.turns, self._question, self._hands.left())
-            self._messages.append(Message("user", f"{said}\n\n{header}"))
-            reply = await self._reply(turn)
+            header = prompts.turn_header(turn, self._brief.question, self._account)
+            reply = await self._reply(turn, f"{said}\n\n{header}")
             outcome, said = await self._act(turn, reply)
             if outcome is not None:
                 return outcome
 
-    async def _reply(self, turn: int) -> ParsedReply:
-        self._tell("turn.request", turn=turn, messages=len(self._messages))
-        request = ModelRequest(tuple(self._messages), purpose="turn", node=self._tell.node)
-        reply = await self._asker.ask(self._model, self._account, request)
+    async def _reply(self, turn: int, said: str) -> ParsedReply:
+        reply = await self._asked(turn, said)
         self._tell(
             "turn.reply",
             turn=turn,
@@ -123,10 +123,37 @@ class Node:
         )
         if reply.finish_reason == "refusal":
             raise ModelRefused(f"The model refused: {reply.text[:500]}")
-        parsed = parse(reply.text)
+        parsed = parse_cut(reply.text) if reply.finish_reason == "length" else parse(reply.text)
         self._tell("turn.parsed", turn=turn, **_parsed(parsed))
-        self._messages.append(Message("assistant", parsed.transcript or "(empty reply)"))
+        self._transcript.heard(parsed.transcript or "(empty reply)")
         return parsed
+
+    async def _asked(self, turn: int, said: str) -> ModelReply:
+        """The reply to the next message. Where the window has no room for it, the transcript is compacted, once."""
+        model, transcript = self._brief.model, self._transcript
+        before = transcript.compactions
+        if transcript.is_full(prompt_room(model), said):
+            await self._compact(said)
+        else:
+            transcript.tell(said)
+        while True:
+            self._tell(
+                "turn.request",
+                turn=turn,
+                messages=len(transcript.messages),
+                tokens_estimate=transcript.tokens,
+                compacted=transcript.compactions > before,
+            )
+            request = ModelRequest(transcript.messages, purpose="turn", node=self._tell.node)
+            try:
+                return await self._asker.ask(model, self._account, request)
+            except PromptTooLong:
+                if transcript.compactions > before or turn == 1:
+                    raise
+                await self._compact(said)
+
+    async def _compact(self, said: str) -> None:
+        self._transcript.compact(self._opening, await self._hands.variables(), said)
 
     async def _act(self, turn: int, parsed: ParsedReply) -> tuple[Outcome | None, str]:
         """Does what a reply asks for; an outcome, or what the model is told next."""
@@ -134,14 +161,15 @@ class Node:
             return self._nothing(parsed)
         self._silent = 0
         done = await self._hands.do(turn, parsed.commands)
-        self._looked = self._looked or done.ran
+        self._guards.saw(done.sources)
         if done.finish is not None:
             return await self._finish(done.finish, done)
         notes = [*done.observations, parsed.notice or ""]
-        stalled = self._stalled(done)
-        if stalled is not None:
-            return stalled, ""
-        if self._repeats:
+        repeated = self._guards.repeated(_step(done))
+        if self._guards.is_stalled(repeated):
+            error = ReplyInvalid(f"The same code gave the same output {repeated} times in a row.")
+            return await self._stalled(error), ""
+        if repeated > 1:
             notes.append(prompts.REPEATED)
         return None, "\n\n".join(note for note in notes if note)
 
@@ -154,33 +182,46 @@ class Node:
             return Outcome(None, self._best(), "stalled", partial=True, error=error), ""
         return None, parsed.notice or prompts.NOTHING_TO_RUN
 
-    def _stalled(self, done: Done) -> Outcome | None:
-        """Ends a node that does the same thing over and over."""
-        step = hashlib.sha256(
-            "\0".join([*done.sources, *done.outputs]).encode("utf-8", "replace")
-        ).hexdigest()
-        self._repeats = self._repeats + 1 if step == self._last_step else 0
-        self._last_step = step
-        if self._repeats + 1 < _MOST_REPEATS:
-            return None
-        error = ReplyInvalid(f"The same code gave the same output {_MOST_REPEATS} times in a row.")
+    async def _stalled(self, error: ReplyInvalid) -> Outcome:
+        self._tell("error", **error.to_json())
+        draft = await self._hands.draft()
+        if draft is not None:
+            return Outcome(draft.value, draft.text, "stalled", partial=True, spans=draft.spans, error=error)
         return Outcome(None, self._best(), "stalled", partial=True, error=error)
 
     async def _finish(self, finish: Finish, done: Done) -> tuple[Outcome | None, str]:
-        if not self._looked:
-            self._looked = True  # asked once; the model may insist
-            return None, prompts.LOOK_FIRST
-        value = value_of(finish.text, self._schema) if finish.written else finish.value
-        try:
-            check_schema(value, self._schema)
-        except SchemaMismatch as error:
-            self._corrections += 1
-            if self._corrections > _MOST_CORRECTIONS:
-                raise
-            return None, "\n\n".join(
-                [*done.observations, f"The answer is not of the asked form: {error.message}"]
-            )
-        return Outcome(value, finish.text, finish.termination, spans=finish.spans), ""
+        """The answer, when nothing is said against it; else what is."""
+        value = value_of(finish.text, self._brief.schema) if finish.written else finish.value
+        found = evidence(self._brief.context, finish.spans)
+        cells = done.sources
+        asked = self._guards.objection(
+            code=cells[-1] if cells and not finish.worded else None,
+            before=cells[:-1],
+            printed=done.printed,
+            supported=supports(finish.text, found),
+        )
+        if asked is not None:
+            return None, "\n\n".join([*done.observations, asked])
+        proposal = Proposal(self._brief.question, value, finish.text, found)
+        objection = await self._objection(proposal, finish.termination)
+        if objection is None:
+            return Outcome(value, finish.text, finish.termination, spans=finish.spans), ""
+        self._corrections += 1
+        if self._corrections <= _MOST_CORRECTIONS:
+            return None, "\n\n".join([*done.observations, objection.message])
+        if isinstance(objection, SchemaMismatch):
+            raise objection
+        return Outcome(value, finish.text, "stalled", partial=True, spans=finish.spans, error=objection), ""
+
+    async def _objection(self, proposal: Proposal, termination: Termination) -> RlmError | None:
+        """What speaks against an answer: its form, then the caller's own check. That there is none has no form."""
+        if termination != "not_found":
+            try:
+                check_schema(proposal.value, self._brief.schema)
+            except SchemaMismatch as error:
+                return SchemaMismatch(f"The answer is not of the asked form: {error.message}", fix=error.fix)
+        said = await self._guards.verified(proposal)
+        return None if said is None else ReplyInvalid(f"The answer is not accepted: {said}")
 
     def _best(self) -> str:
         return self._hands.shown or self._said
@@ -196,6 +237,12 @@ class Node:
             spans=draft.spans if draft else (),
             error=error,
         )
+
+
+def _step(done: Done) -> str:
+    """What a reply did, and what came of it, as one word to compare."""
+    parts = [*map(same, done.sources), *done.outputs]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
 def _parsed(parsed: ParsedReply) -> dict[str, Any]:

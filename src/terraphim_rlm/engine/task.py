@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from terraphim_rlm.core.values import Limits
 from terraphim_rlm.engine.asker import DEFAULT_REPLY
 from terraphim_rlm.engine.context import Context
+from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
 from terraphim_rlm.llm.client import ModelClient
 
@@ -32,6 +33,8 @@ class Task:
     schema: Mapping[str, Any] | None = None
     route: Route = "auto"
     """As the caller asked for it; `way` says what it comes to."""
+    checks: Checks = field(default_factory=Checks)
+    """Of the answer; children have the same ones, but for `verify`."""
 
     @property
     def way(self) -> Route:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from terraphim_rlm.core.events import EventLog
@@ -13,8 +14,11 @@ from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.context import make_context
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Brief, Node, Outcome
+from terraphim_rlm.engine.observe import showing
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.engine.transcript import new_mark
+from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import HOME
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.sandbox import Sandbox
@@ -34,13 +38,14 @@ class Tree:
         self._asker = asker
         self._log = log
         self._children = 0
+        self._mark = new_mark()
         # For each level, so that no node holds the place that its own child waits for.
         self._levels: dict[int, asyncio.Semaphore] = {}
 
     async def root(self, tell: Teller) -> Outcome:
         """The node that the question is put to."""
         task = self._task
-        brief = Brief(task.question, task.context, task.model, task.schema)
+        brief = Brief(task.question, task.context, task.model, task.schema, task.checks)
         return await Node(brief, self._ledger.root, self._asker, self.root_hands(tell), tell).run()
 
     def root_hands(self, tell: Teller) -> Hands:
@@ -48,14 +53,15 @@ class Tree:
         interpreter = self._sandbox.python
         if self._task.context is not None:
             interpreter.give(self._task.context.handover())
-        return self._hands(interpreter, self._ledger.root, tell)
+        return self._hands(interpreter, self._ledger.root, tell, self._task.model)
 
-    def _hands(self, interpreter: Interpreter, account: Account, tell: Teller) -> Hands:
+    def _hands(self, interpreter: Interpreter, account: Account, tell: Teller, model: ModelClient) -> Hands:
         async def child(question: str, context: Any) -> Any:
             return await self._child(account, tell, question, context)
 
         broker = Broker(self._asker, account, self._task.sub_model, tell, child)
-        return Hands(self._sandbox, interpreter, broker, self._ledger, account, self._task.guard, tell)
+        shown = showing(self._mark, model.info.window)
+        return Hands(self._sandbox, interpreter, broker, account, self._task.guard, tell, shown)
 
     async def _child(self, account: Account, parent: Teller, question: str, value: Any) -> Any:
         """A node below another: own interpreter and folder, the same budget.
@@ -83,9 +89,10 @@ class Tree:
         try:
             if context is not None:
                 interpreter.give(context.handover())
-            hands = self._hands(interpreter, own, teller)
             model = self._task.sub_model
-            return await Node(Brief(question, context, model), own, self._asker, hands, teller).run()
+            hands = self._hands(interpreter, own, teller, model)
+            brief = Brief(question, context, model, checks=replace(self._task.checks, verify=None))
+            return await Node(brief, own, self._asker, hands, teller).run()
         finally:
             await interpreter.close()
             if context is not None:

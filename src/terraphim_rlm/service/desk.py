@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from terraphim_rlm.core.events import EventLog, EventSink
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
 from terraphim_rlm.engine.run import Run
 from terraphim_rlm.engine.task import Route, Task
@@ -44,6 +45,7 @@ class Settings:
     route: Route
     packages: tuple[str, ...] = ()
     """Of each sandbox; normalised."""
+    checks: Checks = field(default_factory=Checks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Desk:
             own.guard,
             question.schema,
             own.route,
+            own.checks,
         )
         return Run(task, log, lambda: self._sandbox_of(kept), partial(JournalLeases, self._journal))
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
 from terraphim_rlm.engine.task import Route
 from terraphim_rlm.guard.null import NullGuard
@@ -34,9 +35,10 @@ class Rlm:
         guard: judges code before it runs; None lets everything run.
         packages: Python packages of each sandbox, such as `numpy==2.*`; see `open_sandbox`.
         route: `auto` sends small inputs to the model whole; `loop` always works by code.
+        checks: what an answer is asked before it counts; None = all but a `verify` of your own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what all questions of one Rlm share, by name
         self,
         model: ModelClient | str,
         *,
@@ -47,6 +49,7 @@ class Rlm:
         packages: Sequence[str] = (),
         guard: Guard | None = None,
         route: Route = "auto",
+        checks: Checks | None = None,
     ) -> None:
         self._owned: list[ModelClient] = []
         lead = self._opened(model)
@@ -59,6 +62,7 @@ class Rlm:
             guard=guard or NullGuard(),
             route=route,
             packages=normalised(packages),
+            checks=checks or Checks(),
         )
         self._desk: Desk | None = None
 

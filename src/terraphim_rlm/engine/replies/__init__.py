@@ -32,9 +32,10 @@ from terraphim_rlm.engine.replies.commands import (
     Shell,
     Snapshot,
 )
+from terraphim_rlm.engine.replies.cut import parse_cut
 from terraphim_rlm.engine.replies.parser import parse
 
 __all__ = [
-    "parse", "ParsedReply", "Command", "Code", "Shell", "Final", "FinalVar", "Snapshot", "Rollback", "Query",
+    "parse", "parse_cut", "ParsedReply", "Command", "Code", "Shell", "Final", "FinalVar", "Snapshot", "Rollback", "Query",
     "QueryBatched", "Dropped", "Reason", "REASONS", "LANGUAGES",
 ]  # fmt: skip
