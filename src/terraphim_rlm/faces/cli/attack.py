@@ -13,6 +13,7 @@ from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import as_json as to_text
 from terraphim_rlm.faces.cli.out import speaking, write_out
+from terraphim_rlm.faces.cli.soak import soak
 from terraphim_rlm.faces.cli.words import one_line, plural, seconds
 
 BROKEN = 1
@@ -22,14 +23,28 @@ def attack(
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="The sandbox that is attacked.")
     ] = "bubblewrap",
-    tier: Annotated[str, typer.Option(metavar="TIER", help="How much: pr is every row once.")] = "pr",
+    tier: Annotated[
+        str,
+        typer.Option(
+            metavar="TIER", help="How much: pr is every row once, soak thousands of mixed executions."
+        ),
+    ] = "pr",
+    executions: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a soak: how many; 5,000 when nothing is said.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="Of a soak: how long.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of a soak: another one makes another plan.")] = 1,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Attacks the sandbox on this machine, and proves each attack real.
 
     Every row of the catalogue must do no harm; the same row with its one protection off must do it.
+    A soak shows what grows, and what is left, when a sandbox is used for long.
     """
+    if tier == "soak":
+        soak(backend, executions, minutes, seed, as_json=as_json, debug=debug)
+        return
     with speaking("attack", mode(as_json), debug) as voice:
         from terraphim_rlm.testing.attack.harness import attack as attacked
 

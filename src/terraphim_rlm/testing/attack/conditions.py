@@ -226,7 +226,7 @@ def _open_in(pid: int) -> int:
 
 def _bytes(path: str, most: int = 1 << 16) -> bytes:
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with Path(path).open("rb") as file:  # buffered: one call of the system gives less of a long table
             return file.read(most)
     except OSError:
         return b""
