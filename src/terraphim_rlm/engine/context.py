@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from terraphim_rlm.core.errors import InputEmpty, InputUnreadable, InvalidArgument
+from terraphim_rlm.engine.databases import is_database, read_database
 from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
 from terraphim_rlm.sandbox.languages.python import Handover
 from terraphim_rlm.sandbox.link.memory import seal
 
-_STEP = 1 << 18
+_STEP = 1 << 20
 _SHARE_OF_MEMORY = 0.6
 """Of the memory that is free when an input is read: it is held in memory, once, for all interpreters."""
 
@@ -49,7 +50,7 @@ class Context:
         self._fd = fd
         self.kind = kind
         self.spans = tuple(spans)
-        self.size = spans[-1].end if spans else 0
+        self.size = sum(span.end - span.start for span in spans)
         self.skipped: Skipped = about.get("skipped") or Skipped()
         self.errors: str = about.get("errors", "surrogateescape")
         self._map: mmap.mmap | None = None
@@ -58,11 +59,34 @@ class Context:
     def handover(self) -> Handover:
         """What an interpreter needs to open it."""
         about: dict[str, Any] = {"kind": self.kind}
-        if self.kind == "files":
-            about["files"] = [[s.path, s.start, s.end, s.ascii] for s in self.spans]
-        elif self.spans:
-            about.update(path=self.spans[0].path, ascii=self.spans[0].ascii, errors=self.errors)
+        if self.spans:
+            low, high = min(s.start for s in self.spans), max(s.end for s in self.spans)
+            about["span"] = [low, high]
+            if self.kind == "files":
+                about["files"] = [[s.path, s.start - low, s.end - low, s.ascii] for s in self.spans]
+            else:
+                about.update(path=self.spans[0].path, ascii=self.spans[0].ascii, errors=self.errors)
         return Handover(self._fd, json.dumps(about).encode("utf-8", "surrogatepass"))
+
+    def part(self, paths: Sequence[str] | None, *, one: bool = False) -> Context:
+        """The same memory again, all of it or some of its files; nothing is copied. Close it as well.
+
+        Args:
+            paths: of a folder; None = all.
+            one: the one path is the input itself, as a text, not a folder of one.
+
+        Raises:
+            InvalidArgument: a path is not in this input.
+        """
+        spans: Sequence[FileSpan] = self.spans
+        kind = self.kind
+        if paths is not None:
+            missing = [path for path in paths if path not in self._by_path]
+            if missing or not paths or (one and len(paths) > 1):
+                raise InvalidArgument(f"The input has no file {(missing or [''])[0][:200]!r}.")
+            spans = [self._by_path[path] for path in dict.fromkeys(paths)]
+            kind = "text" if kind == "files" and one else kind
+        return Context(os.dup(self._fd), kind, spans, {"errors": self.errors})
 
     def read(self, path: str, start: int, end: int) -> bytes | None:
         """Bytes `start` to `end` of one file, or None when there is no such span."""
@@ -91,11 +115,13 @@ class Context:
         """The first characters of the first file."""
         if not self.size:
             return ""
-        return self._mapped()[: characters * 4].decode("utf-8", "replace")[:characters]
+        first = self.spans[0]
+        data = self._mapped()[first.start : min(first.start + characters * 4, first.end)]
+        return data.decode("utf-8", "replace")[:characters]
 
     def _mapped(self) -> mmap.mmap:
         if self._map is None:
-            self._map = mmap.mmap(self._fd, self.size, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(self._fd, 0, prot=mmap.PROT_READ)
         return self._map
 
     def close(self) -> None:
@@ -150,6 +176,8 @@ def _from_json(value: Any) -> Context:
 
 
 def _from_paths(paths: Sequence[Path]) -> Context:
+    if len(paths) == 1 and is_database(path := Path(os.path.expanduser(paths[0]))):
+        return _filled("sqlite", [(str(paths[0]), read_database(path))])
     found, skipped = find_files(paths)
     single = len(found) == 1 and len(paths) == 1 and not paths[0].is_dir()
     kind = "files"

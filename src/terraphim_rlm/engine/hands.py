@@ -27,6 +27,7 @@ from terraphim_rlm.engine.replies import (
     Snapshot,
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
+from terraphim_rlm.engine.spill import spill
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.guest.values import TOO_LARGE
 from terraphim_rlm.sandbox.languages.python import Interpreter
@@ -175,7 +176,7 @@ class Hands:
                     stderr=error.message,
                     backend=self._sandbox.capabilities.backend,
                 )
-        result = self._end(number, command.code, result, done)
+        result = await self._end(number, command.code, result, done)
         self._account.check_time()
         return result
 
@@ -183,7 +184,7 @@ class Hands:
         number = self._begin(turn, "python", code)
         blocked = await self._judged(code, "python")
         if blocked is not None:
-            return self._end(number, code, blocked, done)
+            return await self._end(number, code, blocked, done)
         left = self._account.remaining_seconds()
         end = await self._interpreter.execute(
             code,
@@ -192,7 +193,7 @@ class Hands:
             handler=self._broker,
             on_output=self._output(number),
         )
-        result = self._end(number, code, self._sandbox.result(end), done)
+        result = await self._end(number, code, self._sandbox.result(end), done)
         if end.final is not None and result.status == "ok":
             done.finish = _given(end.final)
         else:
@@ -207,7 +208,7 @@ class Hands:
             result = await self._sandbox.sh(
                 command, timeout=self._seconds(), cwd=self._cwd, on_output=self._output(number)
             )
-        result = self._end(number, command, result, done)
+        result = await self._end(number, command, result, done)
         self._account.check_time()
         return result
 
@@ -218,8 +219,10 @@ class Hands:
         self._tell("cell.started", turn=turn, execution_id=number, language=language, code=code)
         return number
 
-    def _end(self, number: str, source: str, result: ExecutionResult, done: Done) -> ExecutionResult:
-        result = replace(result, execution_id=number)
+    async def _end(self, number: str, source: str, result: ExecutionResult, done: Done) -> ExecutionResult:
+        result, paging = await spill(
+            self._count, replace(result, execution_id=number), self._sandbox, self._interpreter, self.showing
+        )
         self._tell("cell.finished", **_event(result))
         done.ran = True
         done.sources.append(source)
@@ -227,7 +230,7 @@ class Hands:
         done.outputs.append(
             f"{result.status}\n{result.stdout[:20_000]}\n{result.error and result.error.message}"
         )
-        done.observations.append(observation(self._count, result, self.showing))
+        done.observations.append(observation(self._count, result, self.showing, paging))
         if result.stdout.strip():
             self.shown = neutralise(result.stdout.strip(), 4_000)
         return result

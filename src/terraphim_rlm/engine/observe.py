@@ -48,8 +48,8 @@ def showing(mark: str, window: int | None) -> Showing:
     return Showing(mark, MOST_SHOWN if window is None else max(min(MOST_SHOWN, window // 2), _LEAST_SHOWN))
 
 
-def observation(number: int, result: ExecutionResult, showing: Showing) -> str:
-    """One cell's outcome as text for the transcript."""
+def observation(number: int, result: ExecutionResult, showing: Showing, paging: str = "") -> str:
+    """One cell's outcome as text for the transcript; `paging` says how to see the rest of a long output."""
     mark, limit = showing.mark, showing.limit
     parts = [f"[cell {number}: {result.status}{f', {mark}' if mark else ''}]"]
     if result.stdout:
@@ -69,6 +69,8 @@ def observation(number: int, result: ExecutionResult, showing: Showing) -> str:
         parts.extend(neutralise(note, 300, mark) for note in result.notes)
     if result.truncated:
         parts.append("It printed more than is kept.")
+    if paging:
+        parts.append(paging)
     if len(parts) == 1:
         parts.append("(no output)")
     return "\n".join(parts)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account, Ledger
 from terraphim_rlm.engine.asker import Asker
-from terraphim_rlm.engine.broker import Broker
-from terraphim_rlm.engine.context import make_context
+from terraphim_rlm.engine.broker import Broker, InputPart
+from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Brief, Node, Outcome
 from terraphim_rlm.engine.observe import showing
+from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.engine.transcript import new_mark
@@ -27,6 +30,9 @@ _MOST_CHILDREN = 16
 """Nodes of one level that work at once; more wait. Each has an interpreter and three descriptors of ours."""
 _MOST_BEST = 2_000
 
+_Given = Callable[[], Context | None]
+"""Makes a child's input, when its turn has come."""
+
 
 class Tree:
     """Grows one run's nodes in one sandbox, under one ledger."""
@@ -36,6 +42,7 @@ class Tree:
         self._sandbox = sandbox
         self._ledger = ledger
         self._asker = asker
+        self._sharing = Sharing(asker)
         self._log = log
         self._children = 0
         self._mark = new_mark()
@@ -53,17 +60,24 @@ class Tree:
         interpreter = self._sandbox.python
         if self._task.context is not None:
             interpreter.give(self._task.context.handover())
-        return self._hands(interpreter, self._ledger.root, tell, self._task.model)
+        return self._hands(interpreter, self._ledger.root, tell, self._task.model, self._task.context)
 
-    def _hands(self, interpreter: Interpreter, account: Account, tell: Teller, model: ModelClient) -> Hands:
+    def _hands(
+        self,
+        interpreter: Interpreter,
+        account: Account,
+        tell: Teller,
+        model: ModelClient,
+        own: Context | None,
+    ) -> Hands:
         async def child(question: str, context: Any) -> Any:
-            return await self._child(account, tell, question, context)
+            return await self._child(account, tell, question, partial(_given, own, context))
 
-        broker = Broker(self._asker, account, self._task.sub_model, tell, child)
+        broker = Broker(self._asker, self._sharing, account, self._task.sub_model, tell, child)
         shown = showing(self._mark, model.info.window)
         return Hands(self._sandbox, interpreter, broker, account, self._task.guard, tell, shown)
 
-    async def _child(self, account: Account, parent: Teller, question: str, value: Any) -> Any:
+    async def _child(self, account: Account, parent: Teller, question: str, given: _Given) -> Any:
         """A node below another: own interpreter and folder, the same budget.
 
         Raises:
@@ -71,7 +85,7 @@ class Tree:
         """
         own = account.child()
         async with self._levels.setdefault(own.depth, asyncio.Semaphore(_MOST_CHILDREN)):
-            outcome = await self._work_below(own, parent, question, value)
+            outcome = await self._work_below(own, parent, question, given)
         if outcome.error is not None:
             error = outcome.error
             raise type(error)(
@@ -81,19 +95,26 @@ class Tree:
             )
         return outcome.text if outcome.value is None else outcome.value
 
-    async def _work_below(self, own: Account, parent: Teller, question: str, value: Any) -> Outcome:
+    async def _work_below(self, own: Account, parent: Teller, question: str, given: _Given) -> Outcome:
         self._children += 1
-        context = None if value in (None, "", [], {}) else make_context(value)
+        context = given()
         teller = Teller(self._log, new_id("node"), parent.node)
         interpreter = self._sandbox.new_interpreter(f"{HOME}/.nodes/{self._children}")
         try:
             if context is not None:
                 interpreter.give(context.handover())
             model = self._task.sub_model
-            hands = self._hands(interpreter, own, teller, model)
+            hands = self._hands(interpreter, own, teller, model, context)
             brief = Brief(question, context, model, checks=replace(self._task.checks, verify=None))
             return await Node(brief, own, self._asker, hands, teller).run()
         finally:
             await interpreter.close()
             if context is not None:
                 context.close()
+
+
+def _given(own: Context | None, value: Any) -> Context | None:
+    """A child's input: its parent's own memory, all of it or some of its files, or what its parent's code made."""
+    if isinstance(value, InputPart):
+        return None if own is None else own.part(value.paths, one=value.one)
+    return None if value in (None, "", [], {}) else make_context(value)

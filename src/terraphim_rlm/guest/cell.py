@@ -16,6 +16,7 @@ from .library import load, part
 _INTERRUPT = 2
 _SOON = 0.005
 """Seconds: who made an interpreter to use it at once has asked by then, and does not wait for what takes 20 ms."""
+_MOST_OUTPUTS = 32
 _STATE_STEPS = {frames.PARK: "park", frames.FREEZE: "freeze", frames.ENTER: "enter"}
 
 
@@ -35,6 +36,7 @@ class Cell:
         self.namespace["__builtins__"] = __builtins__
         self.builtins = dict(__builtins__)
         self.helpers = {}
+        self.outputs = {}  # number of a cell -> what it printed, where its model was not shown all
         self.evidence = []  # spans cited so far: [path, first byte, last byte + 1]
         self.loop = None
         self._resource = sys.modules.get(
@@ -73,6 +75,8 @@ class Cell:
                 self._options = body
             elif kind == frames.CONTEXT:
                 self._context(number, body)
+            elif kind == frames.OUTPUT:
+                self._output(body)
             elif kind in _STATE_STEPS:
                 self._step(kind, number, body)
 
@@ -109,7 +113,7 @@ class Cell:
         self.number = number
         self._count += 1
         self._load_helpers()
-        self.namespace.update(self.helpers, __builtins__=__builtins__)
+        self.namespace.update(self.helpers, outputs=dict(self.outputs), __builtins__=__builtins__)
         self.namespace.setdefault("answer", {"content": None, "ready": False})
         report = self._with_options(body.decode("utf-8", "surrogatepass"))
         if posix.getpid() != self._pid:  # the cell forked, and this is the child: it ends where its code ends
@@ -227,6 +231,14 @@ class Cell:
         self._load_helpers()
         self.helpers["context"] = self.namespace["context"] = part("views").open_context(fd, body)
         self.channel.send(frames.VALUE, number, values.FOUND)
+
+    def _output(self, body):
+        """Keeps what a cell printed, for the next ones to page through; the oldest go."""
+        fd = self.channel.take_fd()
+        self._load_helpers()
+        self.outputs[load("json").loads(body)["number"]] = part("views").open_context(fd, body)
+        while len(self.outputs) > _MOST_OUTPUTS:
+            del self.outputs[min(self.outputs)]
 
 
 def _nothing():

@@ -17,6 +17,7 @@ GET = 4  # body: name of a variable; answered by VALUE
 CONTEXT = 5  # body: JSON description (see views.py); carries the descriptor of a sealed memory file
 PARK = 7  # body: JSON {"roots", "known"}; answered by VALUE: {"problems", "variables"}. See freeze.py
 FREEZE = 8  # carries the descriptor of the frozen one's socket; answered by VALUE: {"pid"}
+OUTPUT = 10  # body: JSON description as of CONTEXT, and "number"; carries a sealed memory file of what a cell printed
 ENTER = 9  # after PARK, or in an interpreter that was frozen; answered by VALUE: {}
 OPTIONS = 6  # body: JSON {"env", "cwd", "stdin"} for the next EXEC; carries a descriptor when stdin is given
 

@@ -29,6 +29,7 @@ def bind(cell):
         "query_llm": calls.llm_query,
         "llm_query_batched": calls.llm_query_batched,
         "rlm_query": calls.rlm_query,
+        "rlm_query_batched": calls.rlm_query_batched,
         "FINAL": finish.final,
         "FINAL_VAR": finish.final_var,
         "SUBMIT": finish.submit,
@@ -62,11 +63,18 @@ class Calls:
             return value
         raise _error(value)
 
-    def llm_query(self, prompt, *, model=None, max_tokens=None):
-        """Asks a model and returns its text. Raises ModelCallError; error text is never an answer."""
-        return self.ask("llm_query", prompt=_text(prompt), model=model, max_tokens=max_tokens)
+    def llm_query(self, prompt, *, model=None, max_tokens=None, temperature=None, memo=None):
+        """Asks a model and returns its text. Raises ModelCallError; error text is never an answer.
 
-    def llm_query_batched(self, prompts, *, model=None, max_tokens=None, on_error="raise"):
+        memo: True takes the answer to an identical prompt of this run, if there is one; None does where temperature
+        is 0, so that nothing is sampled.
+        """
+        options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "memo": memo}
+        return self.ask("llm_query", prompt=_text(prompt), **options)
+
+    def llm_query_batched(
+        self, prompts, *, model=None, max_tokens=None, temperature=None, memo=None, on_error="raise"
+    ):
         """Asks all prompts at once; answers in the order of the prompts.
 
         on_error: "raise" raises the first failure after all have ended; "return" puts the exception in its place.
@@ -74,17 +82,61 @@ class Calls:
         prompts = [_text(prompt) for prompt in prompts]
         if not prompts:
             return []
-        answers = self.ask("llm_query_batched", prompts=prompts, model=model, max_tokens=max_tokens)
-        results = [answer["text"] if "text" in answer else _error(answer) for answer in answers]
-        if on_error == "raise":
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-        return results
+        options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "memo": memo}
+        return _results(self.ask("llm_query_batched", prompts=prompts, **options), on_error)
 
     def rlm_query(self, question, context=None):
-        """Lets a child node, with its own interpreter, answer a question over `context`."""
-        return self.ask("rlm_query", question=_text(question), context=_shipped(context))
+        """Lets a child node, with its own interpreter, answer a question over `context`.
+
+        The input, or files of it, are shared with the child and not copied.
+        """
+        return self.ask("rlm_query", question=_text(question), context=self._shipped(context))
+
+    def rlm_query_batched(self, questions, contexts=None, *, on_error="raise"):
+        """One child node for each question, side by side; answers in the order of the questions.
+
+        contexts: one for each question, or one value for all. on_error: as in llm_query_batched.
+        """
+        questions = [_text(question) for question in questions]
+        if not isinstance(contexts, (list, tuple)):
+            contexts = [contexts] * len(questions)
+        if len(contexts) != len(questions):
+            raise ValueError(f"rlm_query_batched: {len(questions)} questions, but {len(contexts)} contexts")
+        if not questions:
+            return []
+        asked = [
+            {"question": question, "context": self._shipped(context)}
+            for question, context in zip(questions, contexts)
+        ]
+        return _results(self.ask("rlm_query_batched", items=asked), on_error)
+
+    def _shipped(self, context):
+        """A child's context: what is part of the input by name, text as it is, JSON as JSON."""
+        if context is None:
+            return None
+        named = self._named(context)
+        if named is not None:
+            return {"input": named}
+        described = describe(context)
+        if described["json"]:
+            return {"json": described["value"]}
+        if hasattr(type(context), "plain") and not hasattr(type(context), "find"):
+            raise ValueError(
+                f"rlm_query: {len(context.bytes):,} bytes are too much for a child; give it some of the files or lines"
+            )
+        return {"json": str(context)}
+
+    def _named(self, value):
+        """How the host knows a value that is the input or whole files of it; None for anything else."""
+        whole = self._cell.helpers.get("context")
+        if value is whole and not isinstance(value, (list, dict)):  # these may have been changed since
+            return {}
+        if not hasattr(type(whole), "spans"):
+            return None
+        if isinstance(value, dict) and value:
+            paths = [path for path, text in value.items() if _is_file(whole, text) and text.path == path]
+            return {"paths": paths} if len(paths) == len(value) else None
+        return {"paths": [value.path], "one": True} if _is_file(whole, value) else None
 
     def combinators(self):
         """Programs over sub-calls that weak models need not write."""
@@ -152,18 +204,20 @@ def _text(value):
     return value if type(value) is str else str(value)
 
 
-def _shipped(context):
-    """A child's context: text as it is, JSON as JSON."""
-    if context is None:
-        return None
-    described = describe(context)
-    if described["json"]:
-        return {"json": described["value"]}
-    if hasattr(type(context), "plain") and not hasattr(type(context), "find"):
-        raise ValueError(
-            f"rlm_query: {len(context.bytes):,} bytes are too much for a child; give it some of the files or lines"
-        )
-    return {"json": str(context)}
+def _results(answers, on_error):
+    """What each item of a batch came to, in order."""
+    results = [answer["value"] if "value" in answer else _error(answer) for answer in answers]
+    if on_error == "raise":
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+    return results
+
+
+def _is_file(folder, value):
+    """Whether a value is a whole file of the folder that is the input."""
+    data = getattr(type(value), "plain", None) and value.bytes
+    return data is not None and data.obj is folder.bytes.obj and getattr(value, "path", None) in folder
 
 
 def _error(value):

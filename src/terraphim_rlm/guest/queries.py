@@ -5,8 +5,8 @@ def bind(calls):
     """map_query, filter_query, reduce_query, classify, pairs, tournament over one cell's calls."""
 
     def map_query(instruction, items):
-        """One answer per item, in order; the instruction is put before each."""
-        return calls.llm_query_batched([f"{instruction}\n\n{item}" for item in items])
+        """One answer per item, in order; the instruction is put before each. Equal items are asked about once."""
+        return calls.llm_query_batched([f"{instruction}\n\n{item}" for item in items], memo=True)
 
     def filter_query(question, items):
         """The items for which a model says yes."""

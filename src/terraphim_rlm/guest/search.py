@@ -3,7 +3,8 @@
 They work on `context` by default, or on any text given. Hits carry byte offsets, ready for `cite`.
 """
 
-from .library import load, part
+from . import scan
+from .library import part
 
 
 def bind(cell):
@@ -12,29 +13,27 @@ def bind(cell):
     def source(text):
         return cell.namespace.get("context") if text is None else text
 
-    def grep(pattern, text=None, *, limit=100, ignore_case=False, path=None):
-        """Lines that match a regular expression, as a list of Hit; the first `limit` of them."""
-        re = load("re")
-        expression = re.compile(
-            pattern.encode("utf-8", "surrogateescape"), re.IGNORECASE if ignore_case else 0
-        )
-        hits = []
+    def grep(pattern, text=None, *, limit=100, ignore_case=False, path=None, count=False):
+        """Lines that match a regular expression, as a list of Hit; the first `limit` of them, None = all.
+
+        count: how many lines match, in place of them.
+        """
+        lines = scan.Lines(pattern.encode("utf-8", "surrogateescape"), ignore_case)
+        if count:
+            return sum(_count(lines, data) for _, data in parts(source(text), path))
+        hits, most = [], float("inf") if limit is None else limit
         for name, data in parts(source(text), path):
-            _grep_one(expression, name, data, hits, limit)
-            if len(hits) >= limit:
+            if len(hits) >= most:
                 break
+            _grep_one(lines, name, data, hits, most)
         return hits
 
     def lines(start=1, end=None, text=None, *, path=None):
         """Lines `start` to `end` (both counted from 1, both included) as one text."""
         data = span_of(source(text), path)[0]
-        position = 0
-        for number, match in enumerate(load("re").finditer(rb"[^\n]*\n?", data), 1):
-            if number == start:
-                position = match.start()
-            if number == (start if end is None else end) or match.end() == len(data):
-                return str(data[position : match.end()], "utf-8", "replace")
-        return ""
+        first = _line(data, start)
+        last = _line(data, (start if end is None else end) + 1)
+        return str(data[first:last], "utf-8", "replace")
 
     def chunks(text=None, size=20_000, overlap=0):
         """Pieces of at most `size` characters, cut at line ends where possible."""
@@ -92,35 +91,68 @@ def span_of(source, path):
 
 def find_exact(source, text, path):
     """(path, start, end) of the first place that holds `text`, or None."""
-    re = load("re")
-    wanted = re.compile(re.escape(text.encode("utf-8", "surrogateescape")))
+    wanted = text.encode("utf-8", "surrogateescape")
     for name, data in parts(source, path):
-        match = wanted.search(data)
-        if match:
-            return name, match.start(), match.end()
+        at = scan.find(data, wanted)
+        if at >= 0:
+            return name, at, at + len(wanted)
     return None
 
 
-def _grep_one(expression, name, data, hits, limit):
-    hit, newline = part("hit").Hit, load("re").compile(rb"\n")
-    line, counted = 1, 0
-    done = -1
+def _count(lines, data):
+    if lines.across:
+        hits = []
+        _grep_across(lines.expression, "", data, hits, float("inf"))
+        return len(hits)
+    return sum(1 for _, block in scan.line_blocks(data) for _ in lines.spans(block))
+
+
+def _grep_one(lines, name, data, hits, most):
+    if lines.across:
+        _grep_across(lines.expression, name, data, hits, most)
+        return
+    hit, line, counted = part("hit").Hit, 1, 0
+    for low, block in scan.line_blocks(data):
+        for start, end in lines.spans(block):
+            line += scan.newlines(data, counted, low + start)
+            counted = low + start
+            hits.append(hit(name, line, low + start, low + end, str(block[start:end], "utf-8", "replace")))
+            if len(hits) >= most:
+                return
+
+
+def _grep_across(expression, name, data, hits, most):
+    """For expressions that name a newline: the lines from the first to the last that a match touches."""
+    hit = part("hit").Hit
+    line, counted, done = 1, 0, -1
     for match in expression.finditer(data):
         if match.start() < done:
             continue
         start = _before(data, match.start())
-        end = _after(newline, data, match.end())
-        line += _newlines(data, counted, start)
+        end = scan.find(data, b"\n", match.end())
+        end = len(data) if end < 0 else end
+        line += scan.newlines(data, counted, start)
         counted = start
         hits.append(hit(name, line, start, end, str(data[start:end], "utf-8", "replace")))
         done = end
-        if len(hits) >= limit:
+        if len(hits) >= most:
             return
 
 
-def _newlines(data, start, end):
-    """Newlines in a span, counted in pieces so that memory stays flat."""
-    return sum(bytes(data[i : min(i + (1 << 20), end)]).count(b"\n") for i in range(start, end, 1 << 20))
+def _line(data, number):
+    """Where a line begins, counted from 1; the end of the data when there are not so many."""
+    before = number - 1
+    for low in range(0, len(data), scan.BLOCK) if before > 0 else ():
+        block = bytes(data[low : low + scan.BLOCK])
+        there = block.count(b"\n")
+        if there < before:
+            before -= there
+            continue
+        at = -1
+        for _ in range(before):
+            at = block.find(b"\n", at + 1)
+        return low + at + 1
+    return 0 if number <= 1 else len(data)
 
 
 def _before(data, position):
@@ -134,12 +166,6 @@ def _before(data, position):
         if low == 0:
             return 0
         size *= 4
-
-
-def _after(newline, data, position):
-    """End of the line that holds `position`, without its newline."""
-    found = newline.search(data, position) if position else newline.search(data)
-    return found.start() if found else len(data)
 
 
 def _chunks(source, size, overlap):

@@ -10,17 +10,23 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 
+from . import scan
+
 WHOLE = 16 << 20
 _STEP = 1 << 20  # bytes between two checkpoints of a LazyText
 
 
 def open_context(fd, body):
-    """The value of `context`, by the host's description of what is in the memory file `fd`."""
+    """The value of `context`, by the host's description of what is in the memory file `fd`.
+
+    The file may hold more than that: a child node is given its part of what its parent has.
+    """
     about = json.loads(body)
     size = os.fstat(fd).st_size
     data = memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ)) if size else memoryview(b"")
     os.close(fd)
-    return _KINDS[about["kind"]](data, about)
+    start, end = about.get("span", (0, size))
+    return _KINDS[about["kind"]](data[start:end], about)
 
 
 def _text(data, about):
@@ -36,14 +42,29 @@ def _json(data, about):
 
 
 def _bytes(data, about):
-    return bytes(data)
+    return bytes(data) if len(data) <= WHOLE else LazyBytes(data, about["path"])
 
 
 def _records(data, about):
+    from .records import Records
+
     return Records(data, about["path"])
 
 
-_KINDS = {"text": _text, "files": _files, "json": _json, "bytes": _bytes, "records": _records}
+def _sqlite(data, about):
+    from .database import open_database
+
+    return open_database(data, about["path"])
+
+
+_KINDS = {
+    "text": _text,
+    "files": _files,
+    "json": _json,
+    "bytes": _bytes,
+    "records": _records,
+    "sqlite": _sqlite,
+}
 
 
 def text_view(data, path, start, end, ascii, errors="surrogateescape"):
@@ -126,10 +147,7 @@ class LazyText:
         return self._bytes_find(part) >= 0
 
     def _bytes_find(self, part):
-        import re
-
-        found = re.search(re.escape(part.encode("utf-8", self._errors)), self.bytes)
-        return found.start() if found else -1
+        return scan.find(self.bytes, part.encode("utf-8", self._errors))
 
     def find(self, part, start=0):
         """Position of `part` in characters, or -1."""
@@ -141,9 +159,7 @@ class LazyText:
         return at if at <= 0 or self._ascii else len(str(self.bytes[:at], "utf-8", self._errors))
 
     def count(self, part):
-        import re
-
-        return sum(1 for _ in re.finditer(re.escape(part.encode("utf-8", self._errors)), self.bytes))
+        return scan.count(self.bytes, part.encode("utf-8", self._errors))
 
     def splitlines(self, keepends=False):
         return str(self).splitlines(keepends)
@@ -163,6 +179,39 @@ def _boundary(data, end):
     while end < len(data) and end > low and data[end] & 0xC0 == 0x80:
         end -= 1
     return end
+
+
+class LazyBytes(Sequence):  # type: ignore[type-arg]
+    """Bytes too many to copy at once. A slice is `bytes`, an index an int; `bytes(view)` copies them all."""
+
+    def __init__(self, data, path):
+        self.bytes, self.path = data, path
+
+    def __len__(self):
+        return len(self.bytes)
+
+    def __getitem__(self, index):
+        return bytes(self.bytes[index]) if isinstance(index, slice) else self.bytes[index]
+
+    def __bytes__(self):
+        return bytes(self.bytes)
+
+    def __contains__(self, part):
+        return self.find(bytes([part]) if isinstance(part, int) else part) >= 0
+
+    def find(self, part, start=0):
+        return scan.find(self.bytes, bytes(part), start)
+
+    def count(self, part):
+        return scan.count(self.bytes, bytes([part]) if isinstance(part, int) else bytes(part))
+
+    def plain(self):
+        return bytes(self.bytes)
+
+    def __repr__(self):
+        return (
+            f"<LazyBytes {self.path!r}: {len(self.bytes):,} bytes; slice it, find(..) in it, or bytes(..) it>"
+        )
 
 
 class Folder(Mapping):  # type: ignore[type-arg]
@@ -196,29 +245,3 @@ class Folder(Mapping):  # type: ignore[type-arg]
 
     def __repr__(self):
         return f"<Folder of {len(self):,} files, {len(self.bytes):,} bytes; context[path] is a str>"
-
-
-class Records(Sequence):  # type: ignore[type-arg]
-    """The lines of a JSONL file, each parsed when asked for."""
-
-    def __init__(self, data, path):
-        import re
-
-        self.bytes, self.path = data, path
-        self._spans = [m.span() for m in re.finditer(rb"[^\n]*[^\s][^\n]*", data)]
-
-    def __len__(self):
-        return len(self._spans)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start, end = self._spans[index]
-        return json.loads(bytes(self.bytes[start:end]))
-
-    def plain(self):
-        """The same as a list."""
-        return list(self)
-
-    def __repr__(self):
-        return f"<Records of {self.path!r}: {len(self):,} JSON lines; context[0] is the first, parsed>"

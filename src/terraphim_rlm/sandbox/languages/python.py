@@ -126,6 +126,11 @@ class Interpreter:
         self._context = context
         self._hand_over()
 
+    def keep_output(self, output: Handover) -> None:
+        """Puts what a cell printed into `outputs`. Gone with the process; the descriptor may be closed at once."""
+        if self._body is not None:
+            self._body.channel.send(frames.OUTPUT, 0, output.about, output.fd)
+
     def _hand_over(self) -> None:
         if self._body is not None and self._context is not None:
             self._body.channel.send(frames.CONTEXT, 0, self._context.about, self._context.fd)
