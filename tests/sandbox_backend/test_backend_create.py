@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from backend_kit import EVALUATE, SPEC, ask, opened, readable_folder
 
-from terraphim_rlm.core.errors import InvalidArgument, NotSupported, SandboxStartFailed
+from terraphim_rlm.core.errors import InvalidArgument, SandboxStartFailed
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import backend as backend_module
 from terraphim_rlm.sandbox.backends.bubblewrap import host
@@ -115,10 +115,10 @@ async def test_a_bind_that_cannot_be_is_refused_by_name(binds: dict[str, str]) -
             await backend.boot(SandboxSpec(binds=binds, guest={"start.py": EVALUATE}))
 
 
-async def test_a_network_that_is_not_there_is_refused_before_work_starts() -> None:
+async def test_an_allowed_name_that_is_none_is_refused_before_work_starts() -> None:
     async with Bubblewrap() as backend:
-        with pytest.raises(NotSupported):
-            await backend.boot(SandboxSpec(Resources(network=("example.org",))))
+        with pytest.raises(InvalidArgument, match=r"https://example\.org"):
+            await backend.boot(SandboxSpec(Resources(network=("https://example.org",))))
         assert backend.statistics().pid is None
 
 

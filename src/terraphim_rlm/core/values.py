@@ -84,7 +84,9 @@ class Resources:
     output_bytes: int = 10_485_760
     """Of one execution, stdout and stderr each; the rest is dropped and `truncated` set."""
     network: tuple[str, ...] = ()
-    """Host names that may be reached; empty = no network at all."""
+    """Names that may be reached: `python.org`, `*.example.org`, `example.org:8443`; empty = no network at all."""
+    network_mb: int = 1024
+    """That may be carried over the network, both ways together."""
 
     def __post_init__(self) -> None:
         _positive("Resources", "memory_mb", self.memory_mb, 1_048_576)
@@ -92,6 +94,7 @@ class Resources:
         _positive("Resources", "pids", self.pids, 4_194_304)
         _positive("Resources", "disk_mb", self.disk_mb, 1_048_576)
         _positive("Resources", "output_bytes", self.output_bytes, 1 << 40)
+        _positive("Resources", "network_mb", self.network_mb, 1_048_576)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from terraphim_rlm.core.network import Access, NetworkStatistics
 from terraphim_rlm.core.values import ExecutorCapabilities, FileInfo, Resources
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from terraphim_rlm.sandbox.link.streams import OnOutput
     from terraphim_rlm.sandbox.queue import Queue
 
+Sockets = list[socket.socket]
 HOME = "/work"
 """Where code runs when nobody names another folder."""
 ROOTS = (HOME, "/tmp")  # noqa: S108 - the sandbox's own
@@ -135,6 +137,25 @@ class GuestLink(Protocol):
         """
         ...
 
+    async def doors(self, sockets: Sequence[tuple[str, str, int]]) -> Sockets:
+        """Sockets that listen inside, at (`tcp` or `udp`, address, port), and are answered here; the taker closes them.
+
+        Raises:
+            OSError: they could not be made.
+            NotSupported: this backend makes none.
+        """
+        ...
+
+
+class MachineNetwork(Protocol):
+    """What a machine with a network reaches, and is refused."""
+
+    def notes(self, since: int) -> list[str]:
+        """What was refused after the first `since` refusals, a sentence each."""
+        ...
+
+    def statistics(self) -> NetworkStatistics: ...
+
 
 class MachineState(Protocol):
     """What a machine was at one moment. Only the machine that made it knows what is in it."""
@@ -201,6 +222,14 @@ class Machine(Protocol):
     def is_open(self) -> bool:
         """Whether it lives."""
         ...
+
+    @property
+    def network(self) -> MachineNetwork | None:
+        """None: it has none."""
+        ...
+
+    on_access: Callable[[Access], None] | None
+    """Is told of what code in this machine reaches outside, and is refused."""
 
     @property
     def turns(self) -> Queue:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, SnapshotLost, SnapshotRefused
+from terraphim_rlm.core.network import Access
 from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.sandbox.contract import (
     HOME,
@@ -29,6 +30,9 @@ from terraphim_rlm.sandbox.queue import Queue
 from terraphim_rlm.sandbox.states import State, States, parked
 from terraphim_rlm.sandbox.undivided import undivided
 
+if TYPE_CHECKING:
+    from terraphim_rlm.sandbox.egress.gate import Gate
+
 _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""
 
@@ -49,6 +53,20 @@ class _Shared:
         """Views that nobody needs, to be dropped once they are not shown."""
         self.unwanted: list[State] = []
         """States to be discarded once the machines that begin as they are have begun."""
+        self.gate: Gate | None = None
+
+    def told(self) -> Callable[[Access], None]:
+        """Who hears of what is reached from now on: whose processes run."""
+        told = self.shown.on_access if self.shown is not None else None
+        return told or (lambda _access: None)
+
+    async def close(self) -> None:
+        """Ends the guest and its network."""
+        try:
+            if self.gate is not None:
+                await self.gate.close()
+        finally:
+            await self.guest.close()
 
 
 class GuestMachine:
@@ -67,19 +85,24 @@ class GuestMachine:
         self._comes_from: State | None = None
         """Whose other interpreters are to be taken up when its files are first shown."""
         self._group = shared.guest.new_group()
+        self.on_access: Callable[[Access], None] | None = None
 
     @classmethod
     async def started(cls, link: GuestLink, spec: SandboxSpec, toolchain: Callable[[str], Toolchain]) -> Self:
         """The machine of a guest that was booted; `toolchain` is `Backend.toolchain`.
 
         Raises:
-            SandboxStartFailed: its first word did not come.
+            SandboxStartFailed: its first word did not come, or it got no network.
         """
         shared = _Shared(link, toolchain)
         try:
             await shared.guest.start()
+            if spec.resources.network:
+                from terraphim_rlm.sandbox.egress.opening import opened
+
+                shared.gate = await opened(link, spec.resources, shared.told)
         except BaseException:
-            await shared.guest.close()
+            await shared.close()
             raise
         machine = cls(shared, spec)
         shared.members.append(machine)
@@ -89,6 +112,10 @@ class GuestMachine:
     @property
     def guest(self) -> Guest:
         return self._shared.guest
+
+    @property
+    def network(self) -> Gate | None:
+        return self._shared.gate
 
     @property
     def turns(self) -> Queue:
@@ -322,7 +349,7 @@ class GuestMachine:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(self._runners.close)
                 shared.states.close()
-                stack.push_async_callback(self.guest.close)  # first: everything else has then ended
+                stack.push_async_callback(shared.close)  # first: everything else has then ended
             return
         async with shared.lock:
             await self._runners.close()

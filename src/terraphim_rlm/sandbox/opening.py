@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from terraphim_rlm.core.network import Access
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
@@ -18,6 +19,7 @@ async def open_sandbox(
     packages: Sequence[str] = (),
     prefer: Sequence[str] = (),
     on_step: Callable[[str], None] | None = None,
+    on_access: Callable[[Access], None] | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox for the length of a block.
 
@@ -28,6 +30,7 @@ async def open_sandbox(
             wheels, with pip; from then on they are here, also without a network.
         prefer: the order in which `auto` tries backends.
         on_step: gets a line for each step of fetching packages.
+        on_access: gets what its code reached by `Resources.network`, or was refused. It must not block or raise.
 
     Raises:
         InvalidArgument, PackageNotFound, PackagesUnavailable, DiskFull: the packages are not to be had.
@@ -38,4 +41,5 @@ async def open_sandbox(
 
     spec = SandboxSpec(resources or Resources(), packages=normalised(packages), on_step=on_step)
     async with await choose(backend, tuple(prefer)) as chosen, Sandbox(chosen, spec) as box:
+        box.on_access = on_access
         yield box

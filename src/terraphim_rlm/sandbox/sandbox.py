@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost, SnapshotLost
+from terraphim_rlm.core.network import Access
 from terraphim_rlm.core.values import (
     ExecutionResult,
     ExecutorCapabilities,
@@ -43,6 +44,8 @@ class Sandbox:
         self._tally = Tally()
         self.files = Files(self._transfer, self._tally)
         self._closing = asyncio.Lock()
+        self.on_access: Callable[[Access], None] | None = None
+        """Is told, on the event loop, of what its code reaches outside and is refused. It must not block or raise."""
 
     async def start(self) -> None:
         """Starts the machine. Idempotent.
@@ -52,7 +55,15 @@ class Sandbox:
             SandboxStartFailed: it did not come up.
         """
         if self._machine is None:
-            self._machine = await self._backend.create(self._spec)
+            self._take(await self._backend.create(self._spec))
+
+    def _take(self, machine: Machine) -> None:
+        self._machine = machine
+        machine.on_access = self._accessed
+
+    def _accessed(self, access: Access) -> None:
+        if self.on_access is not None:
+            self.on_access(access)
 
     @property
     def machine(self) -> Machine:
@@ -104,6 +115,7 @@ class Sandbox:
     async def _execute(self, asked: Request, wait: float | None) -> ExecutionResult:
         machine = self.machine
         async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
+            refused = machine.network.statistics().refused if machine.network else 0
             try:
                 if asked.language in RECIPES:
                     end = await Compiler(self._backend, self._spec.resources).run(asked, machine)
@@ -112,6 +124,8 @@ class Sandbox:
             except asyncio.CancelledError:
                 self._tally.executed("cancelled", asked.language, 0.0, 0)
                 raise
+        if machine.network:
+            end.notes = (*end.notes, *machine.network.notes(refused))
         return self._result(machine, end, asked.language)  # the sandbox may have been closed meanwhile
 
     async def stream(
@@ -228,7 +242,7 @@ class Sandbox:
             async with AsyncExitStack() as unmade:
                 for _ in range(count):
                     box = Sandbox(self._backend, self._spec)
-                    box._machine = await undivided(machine.branch(state), undo=_destroyed)
+                    box._take(await undivided(machine.branch(state), undo=_destroyed))
                     unmade.push_async_callback(box.close)
                     boxes.append(box)
                 unmade.pop_all()
@@ -285,7 +299,8 @@ class Sandbox:
     def statistics(self) -> SandboxStatistics:
         """What it has done so far, and what it takes up now."""
         machine = self.machine
-        return self._tally.statistics(machine.turns.statistics(), machine.consumption())
+        network = machine.network.statistics() if machine.network else None
+        return self._tally.statistics(machine.turns.statistics(), machine.consumption(), network)
 
     async def close(self) -> None:
         """Ends the machine and everything in it. Idempotent; a second caller waits for the first."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from terraphim_rlm.core.network import NetworkStatistics
 from terraphim_rlm.core.values import Status
 from terraphim_rlm.sandbox.contract import Consumption
 from terraphim_rlm.sandbox.queue import QueueStatistics
@@ -29,6 +30,8 @@ class SandboxStatistics:
     queue: QueueStatistics
     """Of all branches together: they work in turns."""
     consumption: Consumption
+    network: NetworkStatistics | None = None
+    """Of all branches together; None where none is allowed."""
 
 
 class Tally:
@@ -55,7 +58,9 @@ class Tally:
     def written(self, count: int) -> None:
         self._written += count
 
-    def statistics(self, queue: QueueStatistics, consumption: Consumption) -> SandboxStatistics:
+    def statistics(
+        self, queue: QueueStatistics, consumption: Consumption, network: NetworkStatistics | None
+    ) -> SandboxStatistics:
         return SandboxStatistics(
             executions=self.statuses.total(),
             by_status=dict(self.statuses),
@@ -66,4 +71,5 @@ class Tally:
             files_written_bytes=self._written,
             queue=queue,
             consumption=consumption,
+            network=network,
         )

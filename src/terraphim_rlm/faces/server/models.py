@@ -19,6 +19,7 @@ _MOST_OUTPUT = 67_108_864
 _MOST_VARIABLES = 1_000
 
 Name = Annotated[str, Field(max_length=80)]
+Host = Annotated[str, Field(max_length=300)]
 Package = Annotated[str, Field(max_length=200)]
 Path = Annotated[str, Field(max_length=4096)]
 
@@ -35,7 +36,8 @@ class ResourcesBody(Body):
     pids: int = _DEFAULT.pids
     disk_mb: int = _DEFAULT.disk_mb
     output_bytes: Annotated[int, Field(le=_MOST_OUTPUT)] = _DEFAULT.output_bytes
-    network: Annotated[list[Name], Field(max_length=100)] = []
+    network: Annotated[list[Host], Field(max_length=100)] = []
+    network_mb: int = _DEFAULT.network_mb
 
 
 class NewSessionBody(Body):

@@ -18,6 +18,7 @@ from typing import Any, Self
 from terraphim_rlm.core.errors import InternalError, SandboxLost, SandboxStartFailed
 from terraphim_rlm.sandbox.contract import Consumption, GuestEnd
 from terraphim_rlm.sandbox.keeper import child
+from terraphim_rlm.sandbox.keeper.doorways import Door, made
 from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
 from terraphim_rlm.sandbox.keeper.groups import count, gauge
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
@@ -111,6 +112,10 @@ class Kept:
             SnapshotLost: the warden is gone, and all states with it.
         """
         return await self._states.call(place, name, *arguments)
+
+    async def doors(self, uid: int | None, sockets: Sequence[Door]) -> list[socket.socket]:
+        """Sockets that listen inside the sandbox and are answered here; `uid` is whose it is. Raises OSError."""
+        return await made(self._keeper.request, self.number, uid, sockets)
 
     def on_layers(self, data: bytes) -> None:
         self._states.hear(data)

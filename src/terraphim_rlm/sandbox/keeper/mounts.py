@@ -1,4 +1,4 @@
-"""The system calls with which a warden enters a sandbox's namespaces and changes what is mounted there."""
+"""The system calls with which the keeper's children enter a sandbox's namespaces, and change what is mounted there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 1, 2, 4, 32, 4096
 MS_REC, MS_PRIVATE = 16384, 1 << 18
 MNT_DETACH = 2
-CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 _PDEATHSIG = 1
 _NS_GET_USERNS = 0xB701
 _OPEN_TREE, _MOVE_MOUNT = 428, 429  # the same numbers on every architecture
@@ -45,11 +45,20 @@ def enter(pid: int) -> int:
     Returns:
         A descriptor of the sandbox's mount namespace.
     """
-    space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    return _entered(pid, "mnt", CLONE_NEWNS)
+
+
+def enter_network(pid: int) -> None:
+    """As `enter`, its network namespace in place of that of its mounts."""
+    os.close(_entered(pid, "net", CLONE_NEWNET))
+
+
+def _entered(pid: int, name: str, kind: int) -> int:
+    space = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
     user = fcntl.ioctl(space, _NS_GET_USERNS)
     join(user, CLONE_NEWUSER)
     os.close(user)
-    join(space, CLONE_NEWNS)
+    join(space, kind)
     return space
 
 

@@ -3,7 +3,8 @@
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
 `{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "bound", "id", "uid", "places", "most"}`,
-`{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`.
+`{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`, `{"op": "doors", "id", "sockets", "uid"}` with a descriptor
+on which the answer comes (see `doors`).
 Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`, `("bounded", id, whether)`,
 `("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 
@@ -82,6 +83,8 @@ class Keeper:
         for watched in (fd, self._owner, self._wake):
             self._poller.register(watched, select.POLLIN)
         self._wardens = Wardens(self._poller, self._tell)
+        self._doors: set[int] = set()
+        """Children that make a sandbox's doors; each lives for milliseconds."""
 
     def serve(self) -> None:
         """Until the owner closes its end, or is dead."""
@@ -144,15 +147,17 @@ class Keeper:
             if request["op"] == "spawn":
                 self._spawn(request, fds)
             elif request["id"] in self._boxes:
-                self._change(self._boxes[request["id"]], request)
+                self._change(self._boxes[request["id"]], request, fds)
             return True
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _change(self, box: Box, request: dict[str, Any]) -> None:
+    def _change(self, box: Box, request: dict[str, Any], fds: list[int]) -> None:
         if request["op"] == "kill":
             self._doom(box)
+        elif request["op"] == "doors":
+            self._make_doors(box, fds[0], request)
         elif request["op"] == "layers":
             self._wardens.ask(box.number, box.inner_pid, box.group.entrances(), request)
         elif request["op"] == "bound":
@@ -183,6 +188,19 @@ class Keeper:
         self._boxes[number] = self._by_info[info] = Box(number, pid, info, group)
         self._poller.register(info, select.POLLIN)
         self._tell("spawned", number, pid, group.enforced, group.counts)
+
+    def _make_doors(self, box: Box, line: int, request: dict[str, Any]) -> None:
+        """What cannot be begun is answered by closing `line`."""
+        from . import doors  # most sandboxes have none
+
+        if box.inner < 0 and box.info >= 0:
+            self._learn(box)
+        if box.inner < 0:
+            return
+        try:
+            self._doors.add(doors.start(box.inner_pid, line, request))
+        except OSError:  # no process could be made
+            return
 
     def _learn(self, box: Box) -> None:
         """Reads on in bubblewrap's information, to its end: a closed reader would kill bubblewrap by SIGPIPE."""
@@ -251,13 +269,14 @@ class Keeper:
             self._wardens.reaped(pid)
             if pid in self._bounding:
                 self._tell("bounded", self._bounding.pop(pid), status == 0)
+            self._doors.discard(pid)
             if pid in owned:
                 owned[pid].status = status
 
     def _kill_strays(self) -> bool:
         """Whether there were children that are no bubblewrap of ours: a dead one's child."""
         known = {box.pid for box in self._boxes.values() if box.status is None}
-        known |= self._wardens.pids() | set(self._bounding)
+        known |= self._wardens.pids() | set(self._bounding) | self._doors
         strays = [pid for pid in orphans.children() if pid not in known]
         for pid in strays:
             os.kill(pid, _signal.SIGKILL)

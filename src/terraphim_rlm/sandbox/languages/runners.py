@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 from terraphim_rlm.core.errors import InvalidArgument, NotSupported
 from terraphim_rlm.sandbox.contract import HOME, Request, SandboxSpec, Toolchain
+from terraphim_rlm.sandbox.egress.inside import ENV as EGRESS
 from terraphim_rlm.sandbox.languages.bash import StatefulBash
 from terraphim_rlm.sandbox.languages.command import BASH, Command, Launch
 from terraphim_rlm.sandbox.languages.javascript import Cell, Node
@@ -159,7 +160,8 @@ class Runners:
         return end
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        return {**_ENV, **self._spec.env, **extra}
+        network = EGRESS if self._spec.resources.network else {}
+        return {**_ENV, **network, **self._spec.env, **extra}
 
     def children(self) -> list[int]:
         """Numbers of the interpreters' processes."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple, Self
 from terraphim_rlm.core.errors import (
     BackendUnavailable,
     InvalidArgument,
-    NotSupported,
     SandboxStartFailed,
 )
 from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
@@ -30,7 +29,9 @@ from terraphim_rlm.sandbox.contract import (
     SandboxSpec,
     Toolchain,
 )
+from terraphim_rlm.sandbox.egress.inside import files as egress_files
 from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+from terraphim_rlm.sandbox.keeper.doorways import Door
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.link.memory import sealed
 from terraphim_rlm.sandbox.machine import GuestMachine
@@ -88,6 +89,9 @@ class Link:
 
     async def layers(self, name: str, *arguments: Any) -> Any:
         return await self._kept.layers(self._place, name, *arguments)
+
+    async def doors(self, sockets: Sequence[Door]) -> list[socket.socket]:
+        return await self._kept.doors(self._place.uid, sockets)
 
 
 class _Machine(NamedTuple):
@@ -159,6 +163,7 @@ class Bubblewrap:
             **argv.ETC,
             **host.huge_pages(),
             **{f"{INSIDE}/{name}": data for name, data in guest.items()},
+            **(egress_files() if spec.resources.network else {}),
         }
         script = "start.pyc" if "start.pyc" in guest else "start.py"
         root, hidden = host.root_folders(), host.hidden_files()
@@ -192,7 +197,7 @@ class Bubblewrap:
             backend=NAME,
             isolation_level="namespaces",
             supports_snapshots=kept,
-            supports_network=False,
+            supports_network=True,
             languages=languages,
             limits=held,
             not_enforced=limits.not_enforced(held),
@@ -229,7 +234,9 @@ class Bubblewrap:
 
 def _check(spec: SandboxSpec) -> None:
     if spec.resources.network:
-        raise NotSupported("The embedded sandbox has no network yet.", fix="Leave Resources.network empty.")
+        from terraphim_rlm.sandbox.egress.rules import allowlist
+
+        allowlist(spec.resources.network)
     for source, inside in spec.binds.items():
         if not os.path.isabs(source) or not os.path.exists(source):
             raise InvalidArgument(

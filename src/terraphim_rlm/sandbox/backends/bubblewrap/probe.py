@@ -39,7 +39,7 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
     began = time.monotonic()
     ordinary = await backend.boot(SandboxSpec())
     seconds = time.monotonic() - began
-    keeps_files = await _keeps_files(ordinary)
+    keeps_files, has_doors = await _keeps_files(ordinary), await _has_doors(ordinary)
     watched = await _watched(backend, ordinary)
     script = Path(__file__).with_name("trip.py").read_bytes()
     link = await backend.boot(SandboxSpec(resources=_SMALL, guest={"start.py": script}))
@@ -57,6 +57,7 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
         not_enforced=limits.not_enforced(held),
         cold_start_estimate=seconds,
         versions=versions,
+        supports_network=has_doors,
     )
     return (
         measured
@@ -87,6 +88,17 @@ async def _keeps_files(link: Link) -> bool:
         await link.layers("freeze", 0)
     except (OSError, SnapshotLost):
         return False
+    return True
+
+
+async def _has_doors(link: Link) -> bool:
+    """Whether something of ours can listen inside, where code in there could not."""
+    try:
+        made = await link.doors([("tcp", "127.0.0.1", 443)])
+    except OSError:
+        return False
+    for each in made:
+        each.close()
     return True
 
 
