@@ -25,6 +25,6 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRLM_DATA", str(data))
     monkeypatch.setenv("TRLM_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("TRLM_FORBID_NETWORK_MODELS", "1")
-    for name in ("TRLM_MODEL", "OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+    for name in ("TRLM_MODEL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     return data

@@ -47,6 +47,8 @@ _CASES = (
     _case("413", None, PromptTooLong, "says that the request is too large"),
     _case("400 403", r"content_filter|content_policy|moderation|safety", ModelRefused, "refused the prompt"),
     _case("402", None, ModelAuth, "wants to be paid", "Add credit to the provider's account, or name another model."),
+    _case("400 403", r"credit balance|billing", ModelAuth, "says that the account has no credit",
+          "Add credit to the provider's account, or name another model."),
     _case("429", r"insufficient_quota|billing|credit", ModelAuth, "says that the account's quota is used up",
           "Add credit to the provider's account, or name another model."),
     _case("401 403", None, ModelAuth, "does not accept the key"),

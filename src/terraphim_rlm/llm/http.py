@@ -37,6 +37,7 @@ class Bounds:
 
 
 DEFAULT_BOUNDS = Bounds()
+BEARER = ("Authorization", "Bearer {key}")
 
 
 class Connection:
@@ -46,10 +47,18 @@ class Connection:
     refused: what a few of their bytes become is bounded only after it was made.
     """
 
-    def __init__(self, base_url: str, key: Key, headers: Mapping[str, str], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: Key,
+        headers: Mapping[str, str],
+        bounds: Bounds,
+        key_header: tuple[str, str] = BEARER,
+    ) -> None:
         self.base_url = base_url
         self.bounds = bounds
         self.key = key
+        self._key_header = key_header
         self._headers = dict(headers)
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,7 +113,8 @@ class Connection:
 
             headers = {**self._headers, "Accept-Encoding": "identity"}
             if secret := self.key.reveal():
-                headers["Authorization"] = f"Bearer {secret}"
+                name, form = self._key_header
+                headers[name] = form.format(key=secret)
             self._loop = loop
             self._client = httpx2.AsyncClient(
                 headers=headers,

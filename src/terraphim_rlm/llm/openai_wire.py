@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from terraphim_rlm.core.errors import ModelProtocol, ModelUnreachable
@@ -33,11 +33,12 @@ def body(request: ModelRequest, provider: Provider, model: str) -> dict[str, Any
 
     Lone surrogates become question marks: JSON texts are UTF-8 on the provider's side.
     """
+    anchored = _anchors(request) if provider.takes_anchors and model.startswith("anthropic/") else ()
     fields: dict[str, Any] = {
         "model": model,
         "messages": [
-            {"role": m.role, "content": m.content.encode("utf-8", "replace").decode()}
-            for m in request.messages
+            {"role": m.role, "content": _content(m.content, anchored=index in anchored)}
+            for index, m in enumerate(request.messages)
         ],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -53,6 +54,20 @@ def body(request: ModelRequest, provider: Provider, model: str) -> dict[str, Any
         schema = {"name": "reply", "schema": dict(request.schema)}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     return fields
+
+
+def _anchors(request: ModelRequest) -> Collection[int]:
+    """Messages up to which a provider is told to cache; see `anthropic_wire.body`. Others cache unasked."""
+    ours = [index for index, message in enumerate(request.messages) if message.role == "user"]
+    system = [index for index, message in enumerate(request.messages) if message.role == "system"]
+    return {*system[-1:], *ours[-2:]} if request.purpose == "turn" else ()
+
+
+def _content(text: str, *, anchored: bool) -> Any:
+    plain = text.encode("utf-8", "replace").decode()
+    if not anchored or not plain.strip():
+        return plain
+    return [{"type": "text", "text": plain, "cache_control": {"type": "ephemeral"}}]
 
 
 class Gathered:

@@ -1,4 +1,4 @@
-"""Where the OpenAI-compatible providers are and what each wants, as a table; and what a base URL may be."""
+"""Where the providers are and what each wants, as a table; and what a base URL may be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORBID_NETWORK = "TRLM_FORBID_NETWORK_MODELS"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One OpenAI-compatible service."""
+    """One service."""
 
     name: str
     base_url: str
@@ -32,6 +32,10 @@ class Provider:
     max_tokens_field: str = "max_tokens"
     takes_grammar: bool = False
     """Whether a GBNF `grammar` in the body is obeyed."""
+    takes_anchors: bool = False
+    """Whether it passes `cache_control` on to models that want to be told what to cache."""
+    key_header: tuple[str, str] = ("Authorization", "Bearer {key}")
+    """Name and form of the header that carries the key."""
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -51,12 +55,23 @@ PROVIDERS: dict[str, Provider] = {
             key_required=True,
             headers={"X-Title": "terraphim-rlm"},
             extra={"usage": {"include": True}},
+            takes_anchors=True,
         ),
         Provider("llamacpp", "http://127.0.0.1:8080/v1", takes_grammar=True),
         Provider("vllm", "http://127.0.0.1:8000/v1", "VLLM_API_KEY"),
         Provider("lmstudio", "http://127.0.0.1:1234/v1"),
     )
 }
+
+ANTHROPIC = Provider(
+    "anthropic",
+    "https://api.anthropic.com/v1",
+    "ANTHROPIC_API_KEY",
+    key_required=True,
+    headers={"anthropic-version": "2023-06-01"},
+    key_header=("x-api-key", "{key}"),
+)
+"""Speaks a format of its own; see `anthropic`."""
 
 
 class Key:

@@ -56,7 +56,7 @@ def read_settings() -> ModelSettings:
 def open_model(name: str | None = None, *, base_url: str | None = None) -> ModelClient:
     """The model called `name`; without one, that of `TRLM_MODEL`, else the configuration file's, else `local`.
 
-    Names: `ollama/N`, `openrouter/N`, `openai/N`, `llamacpp/N`, `vllm/N`, `lmstudio/N`, `local` or `local/N`,
+    Names: `ollama/N`, `anthropic/N`, `openrouter/N`, `openai/N`, `llamacpp/N`, `vllm/N`, `lmstudio/N`, `local` or `local/N`,
     `scripted:FILE`, `manual:DIR`.
 
     Args:
@@ -158,6 +158,12 @@ def _openai_compatible(provider: str) -> Opener:
     return open_one
 
 
+def _anthropic(rest: str, base_url: str | None) -> ModelClient:
+    from terraphim_rlm.llm.anthropic import AnthropicModel
+
+    return AnthropicModel(rest, base_url=base_url)
+
+
 def _refuse_base_url(kind: str, base_url: str | None) -> None:
     if base_url is not None:
         raise InvalidArgument(
@@ -170,5 +176,6 @@ _OPENERS: dict[str, Opener] = {
     "manual:": _manual,
     "local/": _local,
     "ollama/": _ollama,
+    "anthropic/": _anthropic,
     **{f"{provider}/": _openai_compatible(provider) for provider in PROVIDERS},
 }

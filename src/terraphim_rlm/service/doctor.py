@@ -188,10 +188,10 @@ async def _weights() -> list[Check]:
 
 async def _keys() -> list[Check]:
     """Where each provider's key comes from; never the key."""
-    from terraphim_rlm.llm.providers import PROVIDERS, key_for
+    from terraphim_rlm.llm.providers import ANTHROPIC, PROVIDERS, key_for
 
     checks = []
-    for provider in PROVIDERS.values():
+    for provider in (*PROVIDERS.values(), ANTHROPIC):
         name = provider.key_env
         if name is None:
             continue

@@ -118,7 +118,7 @@ class FakeOpenAI:
             while (seen := await _read(reader)) is not None:
                 self.requests.append(seen)
                 answer = self._script.pop(0) if self._script else self._default
-                fake = answer(seen) if callable(answer) else answer
+                fake = self.answer_to(answer(seen) if callable(answer) else answer, seen)
                 if not await self._answer(fake, seen, reader, writer):
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -134,7 +134,7 @@ class FakeOpenAI:
         """False when the connection has ended."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        sending = asyncio.create_task(_send(fake, seen, writer))
+        sending = asyncio.create_task(_send(fake, self._pieces(fake, seen), writer))
         leaving = asyncio.create_task(reader.read(1)) if fake.waits else None
         try:
             await asyncio.wait(
@@ -154,6 +154,37 @@ class FakeOpenAI:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
+    def answer_to(self, fake: Fake, seen: Seen) -> Fake:
+        """What is answered in place of `fake`, by a server that judges requests itself."""
+        return fake
+
+    async def _pieces(self, fake: Fake, seen: Seen) -> AsyncIterator[bytes]:
+        """The body, piece by piece."""
+        if fake.body is not None or fake.status != 200:
+            said = fake.body if fake.body is not None else json.dumps(self.failure(fake))
+            yield said.encode("utf-8", "surrogateescape") or b" "
+        elif not fake.streamed:
+            yield json.dumps(self.whole(fake, seen)).encode()
+        else:
+            for chunk in self.chunks(fake, seen):
+                if fake.chunk_delay:
+                    await asyncio.sleep(fake.chunk_delay)
+                yield chunk
+
+    def failure(self, fake: Fake) -> dict[str, Any]:
+        """The body of an error."""
+        return {"error": {"message": fake.text, "type": "fake", "code": None}}
+
+    def whole(self, fake: Fake, seen: Seen) -> dict[str, Any]:
+        """The body of a reply that is not streamed."""
+        message = {"role": "assistant", "content": fake.text}
+        choice = {"index": 0, "message": message, "finish_reason": fake.finish_reason}
+        return {"id": "fake", "choices": [choice], "usage": _usage(fake, seen)}
+
+    def chunks(self, fake: Fake, seen: Seen) -> Iterable[bytes]:
+        """The pieces of a reply that is streamed."""
+        return _chunks(fake, seen)
+
 
 async def _read(reader: asyncio.StreamReader) -> Seen | None:
     line = await reader.readline()
@@ -168,7 +199,7 @@ async def _read(reader: asyncio.StreamReader) -> Seen | None:
     return Seen(line.decode("latin-1").split(" ")[1], headers, body)
 
 
-async def _send(fake: Fake, seen: Seen, writer: asyncio.StreamWriter) -> bool:
+async def _send(fake: Fake, pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> bool:
     if fake.hang:
         await asyncio.Event().wait()
     if fake.delay:
@@ -179,7 +210,7 @@ async def _send(fake: Fake, seen: Seen, writer: asyncio.StreamWriter) -> bool:
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     writer.write(f"HTTP/1.1 {fake.status} Whatever\r\n{head}\r\n".encode())
     sent = 0
-    async for piece in _pieces(fake, seen):
+    async for piece in pieces:
         if fake.stall_after is not None and sent >= fake.stall_after:
             await asyncio.Event().wait()
         if fake.cut_after is not None and sent >= fake.cut_after:
@@ -194,24 +225,6 @@ async def _send(fake: Fake, seen: Seen, writer: asyncio.StreamWriter) -> bool:
     writer.write(b"0\r\n\r\n")
     await writer.drain()
     return True
-
-
-async def _pieces(fake: Fake, seen: Seen) -> AsyncIterator[bytes]:
-    """The body, piece by piece."""
-    if fake.body is not None or fake.status != 200:
-        said = {"error": {"message": fake.text, "type": "fake", "code": None}}
-        yield (fake.body if fake.body is not None else json.dumps(said)).encode(
-            "utf-8", "surrogateescape"
-        ) or b" "
-    elif not fake.streamed:
-        message = {"role": "assistant", "content": fake.text}
-        choice = {"index": 0, "message": message, "finish_reason": fake.finish_reason}
-        yield json.dumps({"id": "fake", "choices": [choice], "usage": _usage(fake, seen)}).encode()
-    else:
-        for chunk in _chunks(fake, seen):
-            if fake.chunk_delay:
-                await asyncio.sleep(fake.chunk_delay)
-            yield chunk
 
 
 def _chunks(fake: Fake, seen: Seen) -> Iterable[bytes]:
@@ -233,9 +246,8 @@ def _chunks(fake: Fake, seen: Seen) -> Iterable[bytes]:
         yield delta(reasoning_content=fake.reasoning)
     if fake.refusal:
         yield delta(refusal=fake.refusal)
-    step = max(1, -(-len(fake.text) // max(1, fake.chunks)))
-    for start in range(0, len(fake.text), step):
-        yield delta(content=fake.text[start : start + step])
+    for piece in cut(fake):
+        yield delta(content=piece)
     if fake.finish_reason is not None:
         yield delta(fake.finish_reason)
     if fake.usage is not False:
@@ -244,14 +256,22 @@ def _chunks(fake: Fake, seen: Seen) -> Iterable[bytes]:
         yield b"data: [DONE]\n\n"
 
 
+def cut(fake: Fake) -> Iterable[str]:
+    """The text in its pieces."""
+    step = max(1, -(-len(fake.text) // max(1, fake.chunks)))
+    return [fake.text[start : start + step] for start in range(0, len(fake.text), step)]
+
+
+def size(text: str) -> int:
+    """Tokens of a text, by its bytes."""
+    return len(text.encode("utf-8", "replace")) // 4
+
+
 def _usage(fake: Fake, seen: Seen) -> Any:
     if fake.usage is not None:
         return fake.usage
-    prompt = sum(
-        len(str(m.get("content", "")).encode("utf-8", "replace")) // 4 + 4
-        for m in seen.body.get("messages", [])
-    )
-    out = len(fake.text.encode("utf-8", "replace")) // 4
+    prompt = sum(size(str(m.get("content", ""))) + 4 for m in seen.body.get("messages", []))
+    out = size(fake.text)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": out,

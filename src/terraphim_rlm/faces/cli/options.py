@@ -19,7 +19,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="M",
-        help="ollama/NAME, openrouter/NAME, openai/NAME, local, scripted:FILE or manual:DIR.  [default: the built-in one]",
+        help="ollama/NAME, anthropic/NAME, openrouter/NAME, openai/NAME, local, scripted:FILE or manual:DIR.  [default: the built-in one]",
     ),
 ]
 BaseUrl = Annotated[

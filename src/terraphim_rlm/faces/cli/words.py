@@ -81,10 +81,13 @@ def plural(count: int, word: str) -> str:
 
 
 def spent(usage: Usage, *, free: bool = False) -> list[str]:
-    """What calls cost, in parts: dollars where they are known, tokens, calls."""
+    """What calls cost, in parts: dollars where they are known, tokens with the cache's share of the prompts, calls."""
     about = "about " if usage.estimated else ""
     money = [dollars(usage.microdollars)] if usage.microdollars or free else []
-    tokens = f"{about}{plural(usage.tokens, 'token')} ({usage.tokens_in:,} in, {usage.tokens_out:,} out)"
+    cached = f", {usage.tokens_cached / usage.tokens_in:.0%} of it cached" if usage.tokens_cached else ""
+    tokens = (
+        f"{about}{plural(usage.tokens, 'token')} ({usage.tokens_in:,} in{cached}, {usage.tokens_out:,} out)"
+    )
     return [*money, tokens, plural(usage.calls, "call")]
 
 
