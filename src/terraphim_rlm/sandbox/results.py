@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import CellError, Enforcement, ExecutionResult, Status
-from terraphim_rlm.sandbox.languages.table import LANGUAGES
+from terraphim_rlm.sandbox import complaints
+from terraphim_rlm.sandbox.languages.table import LANGUAGES, SHELL
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Exit
 from terraphim_rlm.sandbox.link.streams import text
@@ -17,6 +18,8 @@ from terraphim_rlm.sandbox.packages import missing
 
 _OUT_OF_MEMORY = (None, 4, 5, 6, 9)
 """How what gets no memory ends: the kernel kills it, or it aborts (SIGILL, SIGTRAP, SIGABRT)."""
+_TELLS_BY_WORDS = frozenset({SHELL.name, "bash", "rust", "go"})
+"""The others report an error with its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Origin:
 def of_end(end: CellEnd, origin: Origin, spoken: str) -> ExecutionResult:
     """The result of an execution in the language `spoken`."""
     status, code, state = _cell_status(end)
+    if status in ("exit_nonzero", "killed") and spoken in _TELLS_BY_WORDS and end.ran:
+        signal = end.exit.signal if end.exit else None
+        status = complaints.cause(end.stderr, code, signal, oom=end.oom) or status
     error = None
     if end.report:
         error = CellError(
@@ -75,7 +81,7 @@ def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
             "and the variables set earlier are lost."
         )
     if end.oom and status != "oom":
-        yield "The kernel killed a process in the sandbox for memory while this ran."
+        yield "A process in the sandbox was killed for memory while this ran."
     if end.exit == Exit(None, None):
         yield "The whole sandbox ended, with all its files and variables."
     elif state == "lost":

@@ -121,7 +121,7 @@ class Compiler:
         built = await self._built(request)
         if built.program is None:
             end = built.end
-            end.seconds = 0.0
+            end.seconds, end.ran = 0.0, False
             if request.on_output is not None and end.stderr:
                 request.on_output("stderr", text(end.stderr))
         else:

@@ -53,6 +53,8 @@ class CellEnd:
     seconds: float = 0.0
     compiling: float | None = None
     """Seconds that its compiler took before; 0 when the program lay there already, None when nothing is compiled."""
+    ran: bool = True
+    """False when it did not compile."""
     notes: tuple[str, ...] = ()
     """What else is to be said of it, as whole sentences."""
     oom: bool = False

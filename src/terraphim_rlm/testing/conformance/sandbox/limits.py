@@ -41,6 +41,14 @@ async def memory_taken_to_the_last_crumb_is_oom_and_the_next_cell_works(box: Box
     like(await box.run("1 + 1"), status="ok", stdout="2\n")
 
 
+@LIMITS.fresh("limit:memory", memory_mb=128, seconds=40)
+async def a_shell_whose_command_got_no_memory_is_oom_too(box: Box) -> None:
+    for code in ("python3 -c 'x = bytearray(10**9)'", "python3 -c 'x = bytearray(10**9)'; exit $?"):
+        like(await box.sh(code), status="oom", state_after="kept")
+        like(await box.run(code.replace("exit", "test 0 ="), "bash"), status="oom", state_after="kept")
+    like(await box.sh("exit 9"), status="exit_nonzero", exit_code=9)
+
+
 @LIMITS.fresh("group:memory", memory_mb=128, seconds=40)
 async def memory_is_counted_over_all_processes(box: Box) -> None:
     one = "python3 -c 'import time; x = bytearray(b\"a\" * 60_000_000); print(1, flush=True); time.sleep(2)'"
@@ -68,6 +76,17 @@ async def a_full_disk_is_said_and_room_can_be_made(box: Box) -> None:
         status="ok",
     )
     like(await box.run("kept"), stdout="1\n")
+
+
+@LIMITS.fresh("limit:disk", disk_mb=16)
+async def a_shell_that_finds_the_disk_full_is_disk_full_too(box: Box) -> None:
+    for code in ("head -c 40000000 /dev/zero > /work/big", "truncate -s 40000000 /work/big"):
+        like(await box.sh(code), status="disk_full", state_after="kept")
+        like(await box.run(code, "bash"), status="disk_full", state_after="kept")
+        like(
+            await box.sh("rm -f /work/big; echo x > /work/small; cat /work/small"), status="ok", stdout="x\n"
+        )
+    like(await box.sh("echo No space left on device >&2; ls /work"), status="ok")
 
 
 @LIMITS.fresh("limit:disk", disk_mb=16)
