@@ -62,8 +62,11 @@ async def _stopped_in_the_middle(request: AskRequest, sinks: Sequence[EventSink]
 def test_every_option_reaches_the_service(playing: Any) -> None:
     asked = playing(_whole)
     line = "ask Q a b --model m --sub-model s --base-url http://127.0.0.1:1/v1 --tokens 7 --seconds 8 --turns 9 --depth 0"
-    assert run([*line.split(), "--dollars", "0.5", "--sandbox", "bubblewrap", "--json"]) == 0
-    limits = Limits(tokens=7, seconds=8, turns=9, depth=0, dollars=0.5)
+    assert (
+        run([*line.split(), "--dollars", "0.5", "--unpriced", "maximum", "--sandbox", "bubblewrap", "--json"])
+        == 0
+    )
+    limits = Limits(tokens=7, seconds=8, turns=9, depth=0, dollars=0.5, unpriced="maximum")
     assert asked == [
         AskRequest("Q", ("a", "b"), model="m", sub_model="s", base_url="http://127.0.0.1:1/v1", limits=limits, sandbox="bubblewrap")
     ]  # fmt: skip
@@ -257,3 +260,25 @@ def test_who_plays_the_model_is_told_where(
     playing(_whole)
     assert run(["ask", "q", "p", "--model", "manual:desk"]) == 0
     assert "desk/NNNN.request.json" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_which_way_it_would_go_and_with_estimate_what_it_would_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("word " * 50_000)
+    (tmp_path / "r.jsonl").write_text("")
+    command = ["ask", "Who?", str(tmp_path / "a.txt"), "--model", f"scripted:{tmp_path}/r.jsonl"]
+
+    assert run([*command, "--dry-run"]) == 0
+    plain = capsys.readouterr().out
+    assert "way    loop: turns in which the model works by code" in plain
+    assert "input  1 file, 250.0 kB" in plain
+    assert plain.endswith("No model was asked.\n")
+    assert "most" not in plain
+
+    assert run([*command, "--dry-run", "--estimate", "--tokens", "7000"]) == 0
+    assert "most   7,000 tokens · 10,000 calls · $0" in capsys.readouterr().out
+    assert run([*command, "--estimate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["way"] == "loop"
+    assert run([*command, "--dry-run", "--unpriced", "guess"]) == 2
+    assert "--unpriced must be refuse or maximum" in capsys.readouterr().err

@@ -376,7 +376,8 @@ class Ledger:
             return 0
         raise InvalidArgument(
             "The price of this model is not known, so a limit of dollars cannot be kept.",
-            fix="Leave out the limit of dollars and limit tokens, or name a model with a known price.",
+            fix="Limit tokens in place of dollars, name a model with a known price, or let this one be charged "
+            'the highest price known: --unpriced maximum, or Limits(unpriced="maximum").',
             limit="dollars",
         )
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from terraphim_rlm.core.errors import InvalidArgument
 
@@ -25,6 +25,7 @@ Termination = Literal[
 ]  # fmt: skip
 """How a run ended."""
 
+Unpriced = Literal["refuse", "maximum"]
 RunStatus = Literal["accepted", "running", "done", "failed", "cancelled", "interrupted"]
 Enforcement = Literal["kernel-group", "per-process", "watched", "none"]
 """Who holds a limit: the kernel, for all of a sandbox together; the kernel, for each process by itself; we, who look and
@@ -62,8 +63,16 @@ class Limits:
     """Model calls of the run, turns included."""
     dollars: float | None = None
     """Money; known only for models with a price."""
+    unpriced: Unpriced = "refuse"
+    """What a model whose price nobody knows is for a run with `dollars`: refused, or charged the highest price known."""
 
     def __post_init__(self) -> None:
+        if self.unpriced not in get_args(Unpriced):
+            raise InvalidArgument(
+                f"Limits.unpriced must be {' or '.join(get_args(Unpriced))}, not {str(self.unpriced)[:40]!r}.",
+                fix="Say what becomes of a model whose price nobody knows.",
+                name="unpriced",
+            )
         _positive("Limits", "tokens", self.tokens, 1e12)
         _positive("Limits", "seconds", self.seconds, 31_536_000)
         _positive("Limits", "turns", self.turns, 1e6)

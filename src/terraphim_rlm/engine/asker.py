@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from terraphim_rlm.core.errors import BudgetExceeded, ModelError, PromptTooLong, TimeBudgetExceeded
 from terraphim_rlm.core.ledger import Account, Hold, Ledger
-from terraphim_rlm.core.values import Usage
+from terraphim_rlm.core.values import Unpriced, Usage
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
-from terraphim_rlm.llm.prices import worst_case
+from terraphim_rlm.llm.prices import highest, worst_case
 from terraphim_rlm.llm.profiles import PROFILES
 from terraphim_rlm.llm.tokens import estimate_messages
 
@@ -40,6 +40,7 @@ class Asker:
         try:
             with hold:  # cut short by a cancellation, it counts as spent
                 reply = await self._call(model, account, request, hold)
+                reply = self._charged(model, reply)
                 hold.settle(reply.usage)
         finally:
             self._settled.set()
@@ -75,8 +76,20 @@ class Asker:
             if reply is None:
                 hold.release()
                 return None
+            reply = self._charged(model, reply)
             hold.settle(reply.usage)
         return reply
+
+    def _charged(self, model: ModelClient, reply: ModelReply) -> ModelReply:
+        """The reply with what it is charged, where its price is not known and such models are charged the highest."""
+        usage = reply.usage
+        if self._ledger.limits.unpriced != "maximum" or usage.microdollars or self._is_priced(model):
+            return reply
+        charged = highest(usage.tokens_in, usage.tokens_out)
+        return replace(reply, usage=replace(usage, microdollars=charged, estimated=True))
+
+    def _is_priced(self, model: ModelClient) -> bool:
+        return worst_case(model.info.name, 1, 1) is not None
 
     async def _room(
         self, model: ModelClient, account: Account, request: ModelRequest
@@ -100,15 +113,21 @@ class Asker:
         check_window(model, prompt)
         wanted = request.max_tokens or reply_tokens(model)
         least = min(LEAST_REPLY, wanted)
-        name = model.info.name
+        name, unpriced = model.info.name, self._ledger.limits.unpriced
         hold = account.reserve(
             tokens=prompt + wanted,
-            microdollars=worst_case(name, prompt, wanted),
+            microdollars=most(name, prompt, wanted, unpriced),
             at_least=prompt + least,
-            at_least_microdollars=worst_case(name, prompt, least),
+            at_least_microdollars=most(name, prompt, least, unpriced),
         )
         room = max(hold.tokens - prompt, 1)
         return hold, request if room == request.max_tokens else replace(request, max_tokens=room)
+
+
+def most(name: str, tokens_in: int, tokens_out: int, unpriced: Unpriced) -> int | None:
+    """Microdollars that a call may cost; None where the price is not known and such models are refused."""
+    price = worst_case(name, tokens_in, tokens_out)
+    return highest(tokens_in, tokens_out) if price is None and unpriced == "maximum" else price
 
 
 def prompt_room(model: ModelClient) -> int:

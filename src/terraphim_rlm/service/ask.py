@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from terraphim_rlm.core.errors import InvalidArgument, PathNotFound
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model, read_settings
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
@@ -49,14 +51,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
     Raises:
         RlmError: what happened, why and the fix. Limits do not raise: they give a partial answer.
     """
-    _check_sandbox(request.sandbox)
-    context = _context(request)
-    model = open_model(request.model, base_url=request.base_url)
-    sub_model = model
-    try:
-        named = request.sub_model or (read_settings().sub_model if request.model is None else None)
-        if named is not None:
-            sub_model = open_model(named, base_url=request.base_url)
+    async with opened(request) as (model, sub_model):
         settings = Settings(
             model,
             sub_model,
@@ -67,8 +62,23 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             "auto",
             normalised(request.packages),
         )
+        asked = Question(request.question, named_inputs(request), request.schema, sinks=tuple(sinks))
         async with Desk(settings, keeps_spare=False) as desk:
-            return await desk.ask(Question(request.question, context, request.schema, sinks=tuple(sinks)))
+            return await desk.ask(asked)
+
+
+@asynccontextmanager
+async def opened(request: AskRequest) -> AsyncIterator[tuple[ModelClient, ModelClient]]:
+    """The request's two models, closed afterwards; what it names is looked at first."""
+    _check_sandbox(request.sandbox)
+    named_inputs(request)
+    model = open_model(request.model, base_url=request.base_url)
+    sub_model = model
+    try:
+        named = request.sub_model or (read_settings().sub_model if request.model is None else None)
+        if named is not None:
+            sub_model = open_model(named, base_url=request.base_url)
+        yield model, sub_model
     except PathNotFound as error:
         raise _with_near(error) from error
     finally:
@@ -102,7 +112,8 @@ def _with_near(error: PathNotFound) -> PathNotFound:
     return PathNotFound(error.message, fix=fix, **error.details)
 
 
-def _context(request: AskRequest) -> Any:
+def named_inputs(request: AskRequest) -> Any:
+    """What a request names as its input, not yet read; None when it names none."""
     if request.text is not None:
         return request.text
     if request.paths == ("-",):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +23,7 @@ from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.spare import Spare
-from terraphim_rlm.service.schemas import check_wanted
+from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
 
@@ -54,7 +53,7 @@ class Question:
 
     text: str
     context: Any = None
-    schema: Mapping[str, Any] | None = None
+    schema: Schema | None = None
     follow: Answer | None = None
     sinks: tuple[EventSink, ...] = ()
 
@@ -110,7 +109,7 @@ class Desk:
         if not isinstance(question.text, str) or not question.text.strip():
             raise InvalidArgument("The question is empty.", fix="Ask something.")
         own, over_input = self._settings, question.context is not None or question.follow is not None
-        check_wanted(question.schema, own.model.info, own.route, over_input=over_input)
+        check_wanted(as_json_schema(question.schema), own.model.info, own.route, over_input=over_input)
         kept = self._followed(question.follow) if question.follow else _Kept()
         try:
             if question.context is not None:
@@ -136,9 +135,9 @@ class Desk:
             own.sub_model,
             own.limits,
             own.guard,
-            question.schema,
+            as_json_schema(question.schema),
             own.route,
-            own.checks,
+            checks_of(question.schema, own.checks),
         )
         return Run(task, log, lambda: self._sandbox_of(kept), partial(JournalLeases, self._journal))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
+from terraphim_rlm.service.schemas import Schema
 
 
 class Rlm:
@@ -100,7 +101,7 @@ class Rlm:
         question: str,
         context: Any = None,
         *,
-        schema: Mapping[str, Any] | None = None,
+        schema: Schema | None = None,
         follow: Answer | None = None,
         sinks: tuple[EventSink, ...] = (),
     ) -> Answer:
@@ -108,7 +109,7 @@ class Rlm:
 
         Args:
             context: text, bytes, a JSON value, a `pathlib.Path` (file, folder, glob) or a list of paths.
-            schema: JSON Schema that the answer's value must fit.
+            schema: JSON Schema that the answer's value must fit, or a pydantic model that must validate it.
             follow: an answer of this entered `Rlm` to go on from: same input, same variables.
             sinks: get each event of the run as it happens.
 

@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.engine.checks import is_not_found
+from terraphim_rlm.engine.guards import Checks, Proposal
 from terraphim_rlm.engine.task import Route
 from terraphim_rlm.llm.client import ModelInfo
+
+Schema = Mapping[str, Any] | type
+"""JSON Schema, or a pydantic model."""
+
+
+def as_json_schema(schema: Schema | None) -> Mapping[str, Any] | None:
+    """The JSON Schema of what is asked for.
+
+    Raises:
+        InvalidArgument: it is neither a JSON Schema nor a pydantic model.
+    """
+    if schema is None or isinstance(schema, Mapping):
+        return schema
+    made = getattr(schema, "model_json_schema", None)
+    if not isinstance(schema, type) or made is None:
+        raise InvalidArgument(
+            f"A schema cannot be a {type(schema).__name__}.",
+            fix="Give a JSON Schema as a dict, or a pydantic model (the class).",
+        )
+    found: Mapping[str, Any] = made()
+    return found
+
+
+def checks_of(schema: Schema | None, checks: Checks) -> Checks:
+    """The checks with what a pydantic model validates beyond its JSON Schema, before the caller's own `verify`."""
+    if schema is None or isinstance(schema, Mapping):
+        return checks
+    validate: Callable[[Any], Any] = schema.model_validate  # type: ignore[attr-defined]
+    own = checks.verify
+
+    def verify(proposal: Proposal) -> Awaitable[str | None] | str | None:
+        if proposal.value is None and is_not_found(proposal.text):
+            return None if own is None else own(proposal)
+        try:
+            validate(proposal.value)
+        except ValueError as error:  # pydantic's ValidationError is one
+            return f"it does not validate: {' '.join(str(error).split())[:500]}"
+        return None if own is None else own(proposal)
+
+    return replace(checks, verify=verify)
 
 
 def check_wanted(

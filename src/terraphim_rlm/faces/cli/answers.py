@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import (
     BudgetExceeded,
@@ -16,7 +16,10 @@ from terraphim_rlm.core.errors import (
     TurnLimitExceeded,
 )
 from terraphim_rlm.core.values import Answer, Evidence
-from terraphim_rlm.faces.cli.words import clean, one_line, seconds, spent
+from terraphim_rlm.faces.cli.words import clean, dollars, one_line, plural, seconds, size, spent
+
+if TYPE_CHECKING:
+    from terraphim_rlm.service.estimate import Estimate
 
 _QUOTE = 240
 _SHOWN = 20
@@ -50,6 +53,37 @@ def as_text(answer: Answer, *, free: bool) -> str:
     parts.append(_confidence(answer))
     parts.append(f"cost {' · '.join([*spent(answer.usage, free=free), seconds(answer.seconds)])}")
     return "\n".join(parts)
+
+
+_WAYS = {
+    "direct": "one call with the whole input",
+    "loop": "turns in which the model works by code",
+    "lookup": "a look-up by the host's program, with a small model for the leaves",
+}
+
+
+def estimate_as_text(found: Estimate, *, costs: bool) -> str:
+    """What a question would come to, in words."""
+    models = found.model if found.sub_model == found.model else f"{found.model}, sub-calls {found.sub_model}"
+    given = f"{plural(found.input_files, 'file')}, {size(found.input_bytes)}" if found.input_kind else "none"
+    lines = [f"way    {found.way}: {_WAYS[found.way]}", f"model  {models}", f"input  {given}"]
+    if found.skipped:
+        lines.append(f"       left out: {found.skipped}")
+    if costs:
+        lines += _most(found)
+    return "\n".join([*lines, "No model was asked."])
+
+
+def _most(found: Estimate) -> list[str]:
+    parts = ["no limit of tokens" if found.most_tokens is None else plural(found.most_tokens, "token")]
+    if found.most_calls is not None:
+        parts.append(plural(found.most_calls, "call"))
+    if found.most_microdollars is not None:
+        parts.append(dollars(found.most_microdollars))
+    elif not found.price_known:
+        parts.append("a price that is not known")
+    first = f"first  about {plural(found.first_prompt_tokens, 'token')} of prompt"
+    return [f"most   {' · '.join(parts)}", *([first] if found.first_prompt_tokens else [])]
 
 
 def evidence_lines(found: Sequence[Evidence]) -> list[str]:

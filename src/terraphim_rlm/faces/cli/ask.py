@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -30,6 +30,7 @@ from terraphim_rlm.faces.cli.tree import RunTree
 from terraphim_rlm.faces.cli.words import clean
 
 if TYPE_CHECKING:
+    from terraphim_rlm.core.values import Unpriced
     from terraphim_rlm.service.ask import AskRequest
 
 _DEFAULT = Limits()
@@ -48,8 +49,11 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     turns: Annotated[int, typer.Option(metavar="N", help="Most replies per node.")] = _DEFAULT.turns or 0,
     depth: Annotated[int, typer.Option(metavar="N", help="Most levels of child nodes.")] = _DEFAULT.depth,
     dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
+    unpriced: Annotated[str, typer.Option(metavar="refuse|maximum", help="With --dollars, a model without a known price is refused, or charged the highest price known.")] = "refuse",
     packages: Packages = None,
     sandbox: Sandbox = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask no model: say which way the question would go.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="With --dry-run: say too what it would cost at most.")] = False,
     schema: Annotated[str | None, typer.Option(metavar="FILE", help="JSON Schema that the answer must fit.")] = None,
     as_json: AsJson = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print each event as a line, and last the answer.")] = False,
@@ -58,7 +62,14 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     """Answers a question over files of any size."""
     with speaking("ask", mode(as_json, as_jsonl), debug) as voice:
         with named_as_options():
-            limits = Limits(tokens=tokens, seconds=seconds, turns=turns, depth=depth, dollars=dollars)
+            limits = Limits(
+                tokens=tokens,
+                seconds=seconds,
+                turns=turns,
+                depth=depth,
+                dollars=dollars,
+                unpriced=cast("Unpriced", unpriced),
+            )
         wanted = None if schema is None else _schema(schema)
         from terraphim_rlm.service.ask import AskRequest
 
@@ -73,8 +84,19 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             schema=wanted,
             packages=named_packages(packages),
         )
+        if dry_run or estimate:
+            _estimated(request, voice, costs=estimate)
+            return
         if code := _answered(request, voice):
             raise typer.Exit(code)
+
+
+def _estimated(request: AskRequest, voice: Voice, *, costs: bool) -> None:
+    from terraphim_rlm.service.estimate import estimate
+
+    work = Work(lambda: estimate(request), lambda: Cancelled("Stopped.", fix="Ask again."))
+    found = work.run()
+    voice.give(found.to_json(), answers.estimate_as_text(found, costs=costs))
 
 
 def _answered(request: AskRequest, voice: Voice) -> int:
