@@ -58,7 +58,11 @@ def of_end(end: CellEnd, origin: Origin, spoken: str) -> ExecutionResult:
         state_after=state,
         backend=origin.backend,
         limits_enforced=origin.limits,
-        notes=tuple(_notes(end, status, state if stateful else "kept")),
+        notes=tuple(
+            _notes(
+                end, status, state if stateful else "kept", watched=origin.limits.get("memory") == "watched"
+            )
+        ),
     )
 
 
@@ -67,7 +71,7 @@ def _phases(end: CellEnd) -> dict[str, float]:
     return run if end.compiling is None else {"compile": round(end.compiling * 1000, 3), **run}
 
 
-def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
+def _notes(end: CellEnd, status: Status, state: str, *, watched: bool) -> Iterator[str]:
     yield from end.notes
     if end.note:
         yield (
@@ -80,7 +84,9 @@ def _notes(end: CellEnd, status: Status, state: str) -> Iterator[str]:
             "The interpreter had ended since the execution before: this one ran in a fresh one, "
             "and the variables set earlier are lost."
         )
-    if end.oom and status != "oom":
+    if end.oom and watched:
+        yield "The sandbox's processes together held more than its memory, and the largest was ended."
+    elif end.oom and status != "oom":
         yield "A process in the sandbox was killed for memory while this ran."
     if end.exit == Exit(None, None):
         yield "The whole sandbox ended, with all its files and variables."

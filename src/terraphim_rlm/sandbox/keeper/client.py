@@ -57,6 +57,8 @@ class Launch:
     """Of its control group: memory (bytes), pids, cpu (CPUs)."""
     uid: int | None = None
     """User and group to become before exec; None stays who we are."""
+    watch: int = 0
+    """Bytes that its processes may hold together, for the keeper to watch where no group holds them; 0: it need not."""
 
 
 class Kept:
@@ -84,7 +86,11 @@ class Kept:
         return self._end.done()
 
     def oom_kills(self) -> int:
-        return self._oom if self._end.done() else count(self._counts, "oom_kill")
+        if self._end.done():
+            return self._oom
+        if "memory" not in self.enforced:
+            self._keeper.hear()  # it watches, and tells before it kills
+        return self._oom + count(self._counts, "oom_kill")
 
     def consumption(self) -> Consumption:
         """What it takes up now."""
@@ -145,6 +151,9 @@ class Kept:
         self.pid, self.enforced, self._counts = pid, tuple(enforced), counts
         settle(self.started, None)
 
+    def on_oom(self, kills: int) -> None:
+        self._oom = kills
+
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
         self._oom = oom
         self.on_layers(b"")
@@ -186,7 +195,7 @@ class Keeper:
         self._owner = os.getpid()
         self._socket = ours
         self._ready = self._loop.create_future()
-        self._loop.add_reader(ours.fileno(), self._read)
+        self._loop.add_reader(ours.fileno(), self.hear)
 
     async def ready(self) -> Mapping[str, int]:
         """Waits until it serves: controller -> version of the hierarchy in which it can limit sandboxes."""
@@ -219,6 +228,7 @@ class Keeper:
             "info_fd": launch.info_fd,
             "rlimits": dict(launch.rlimits),
             "limits": dict(launch.limits),
+            "watch": launch.watch,
             "uid": launch.uid,
         }
         try:
@@ -256,7 +266,8 @@ class Keeper:
             else:
                 return
 
-    def _read(self) -> None:
+    def hear(self) -> None:
+        """Takes in what the keeper has said so far."""
         while self._socket is not None:
             try:
                 data = self._socket.recv(_MESSAGE)
@@ -287,6 +298,8 @@ class Keeper:
             fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
         elif kind == "layers":
             kept.on_layers(fields[1])
+        elif kind == "oom":
+            kept.on_oom(fields[1])
         elif kind == "bounded":
             settle(kept.bounded, fields[1])
         elif kind == "ended":

@@ -1,11 +1,11 @@
 """The keeper's loop: requests in, sandboxes out, reports back; everything ends when the owner does.
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
-Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "uid"}` with descriptors,
+Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "watch", "uid"}` with descriptors,
 `{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "bound", "id", "uid", "places", "most"}`,
 `{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`, `{"op": "doors", "id", "sockets", "uid"}` with a descriptor
 on which the answer comes (see `doors`).
-Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`, `("bounded", id, whether)`,
+Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`, `("bounded", id, whether)`, `("oom", id, kills)`,
 `("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 
 A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
@@ -26,6 +26,7 @@ from . import inodes, orphans
 from .groups import Group, Groups, count, hierarchies
 from .spawn import spawn
 from .wardens import Wardens
+from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Box:
         self.deadline = 0.0
         self.status: int | None = None  # bubblewrap's wait status, once reaped
         self.oom = 0
+        self.memory = 0  # bytes that its processes may hold together, where we have to watch it
+        self.look_at = 0.0
 
 
 class Keeper:
@@ -83,6 +86,7 @@ class Keeper:
         for watched in (fd, self._owner, self._wake):
             self._poller.register(watched, select.POLLIN)
         self._wardens = Wardens(self._poller, self._tell)
+        self._watch = Watch(self._tell)
         self._doors: set[int] = set()
         """Children that make a sandbox's doors; each lives for milliseconds."""
 
@@ -113,13 +117,15 @@ class Keeper:
                 self._flush()
             elif not self._receive():
                 self._owner_gone = True
+        for number in self._watch.look(self._boxes.values()):
+            self._doom(self._boxes[number])
         self._settle()
 
     def _timeout(self) -> int:
         """Milliseconds: short while something is dying, for what the kernel does not announce."""
         if any(box.doomed or box.status is not None for box in self._boxes.values()):
             return 5
-        return 60_000 if self._swept or self._boxes else _IDLE_MS
+        return self._watch.wait(self._boxes.values(), 60_000 if self._swept or self._boxes else _IDLE_MS)
 
     def _sweep(self) -> None:
         """Once, and when nobody waits: it looks at every process of the machine."""
@@ -185,7 +191,8 @@ class Keeper:
             group.remove()
             self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
             return
-        self._boxes[number] = self._by_info[info] = Box(number, pid, info, group)
+        self._boxes[number] = self._by_info[info] = box = Box(number, pid, info, group)
+        box.memory = request["watch"]
         self._poller.register(info, select.POLLIN)
         self._tell("spawned", number, pid, group.enforced, group.counts)
 

@@ -249,10 +249,12 @@ def _check(spec: SandboxSpec) -> None:
 def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int | None) -> Launch:
     resources = plan.resources
     rlimits = {**_PER_PROCESS, "FSIZE": resources.disk_mb << 20}
-    if "memory" not in modes:
-        rlimits["DATA"] = resources.memory_mb << 20  # not AS: that would refuse Node and a mapped context
-    group = {"memory": resources.memory_mb << 20, "pids": resources.pids, "cpu": resources.cpus}
-    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, group, uid)
+    memory = resources.memory_mb << 20
+    watch = 0 if "memory" in modes else memory
+    if watch:
+        rlimits["DATA"] = memory  # not AS: that would refuse Node and a mapped context
+    group = {"memory": memory, "pids": resources.pids, "cpu": resources.cpus}
+    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, group, uid, watch)
 
 
 def _prepare(

@@ -21,8 +21,8 @@ BEST: Mapping[str, Enforcement] = {
 """Every limit there is, and how it is held where nothing is missing."""
 WITHOUT_GROUP: Mapping[str, str] = {
     "cpu": "no share is held; a sandbox may keep every CPU busy until its time is up",
-    "memory": "held for each process by itself; all together may take more, and files, shared memory and what the "
-    "kernel keeps for them are not counted",
+    "memory": "held by the kernel for each process by itself; all together are watched, and the largest is ended once "
+    "they hold 16 MB more, by when they may have taken more still; what lies in files, pipes and sockets is not counted",
 }
 """What an ordinary user without a control group of his own does not get: limit -> what that means."""
 
@@ -37,7 +37,7 @@ def expected(enforced: set[str], *, bounded: bool = True) -> dict[str, Enforceme
     """
     found = dict(BEST)
     if "memory" not in enforced:
-        found["memory"] = "per-process"
+        found["memory"] = "watched"
     if "cpu" not in enforced:
         found["cpu"] = "none"
     if not bounded:

@@ -27,7 +27,6 @@ _CPU_SECONDS = 0.003
 _ROUNDS = 10
 _SECONDS = 20.0
 _MOST_FILES = 65_536
-_MEMORY: dict[str, Enforcement] = {"group": "kernel-group", "process": "per-process", "nobody": "none"}
 
 
 async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
@@ -146,10 +145,15 @@ async def _cpu(link: Link) -> Enforcement:
 
 
 async def _memory(link: Link) -> Enforcement:
+    together: Enforcement = "kernel-group" if "memory" in link.kept.enforced else "watched"
     stopped_by = await _ask(link, "memory", _SMALL.memory_mb << 20)
-    if stopped_by is None:  # the whole sandbox ended: the kernel killed its pid 1, or something else did
-        return "kernel-group" if (await link.ended()).oom else "none"
-    return _MEMORY.get(str(stopped_by), "none")
+    if (
+        stopped_by is None
+    ):  # the whole sandbox ended: its pid 1 was killed for memory, or something else happened
+        return together if (await link.ended()).oom else "none"
+    if stopped_by == "group":
+        return together if link.oom_kills() else "none"
+    return "per-process" if stopped_by == "process" else "none"
 
 
 async def _ask(link: Link, trip: str, *arguments: float) -> object:

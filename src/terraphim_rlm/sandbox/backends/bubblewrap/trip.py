@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _KILL = 9
+_HOLDERS = 4
+_PATIENCE = 3.0
+"""Seconds for somebody who watches from outside to act."""
 
 
 def open_files() -> int:
@@ -100,16 +103,21 @@ def burn(seconds: float) -> float:
 
 
 def memory(bytes_allowed: int) -> str:
-    """Who stopped it: `group` when two processes together, `process` when one alone, else `nobody`."""
-    share = bytes_allowed * 6 // 10
-    first = _holder(share)
-    second = _holder(share)
-    together = first is None or second is None or not _alive(first) or not _alive(second)
-    for holder in (first, second):
-        if holder is not None and _alive(holder):
-            posix.kill(holder, _KILL)
-            posix.waitpid(holder, 0)
-    if together:
+    """Who stopped it: `group` when several processes together, `process` when one alone, else `nobody`."""
+    holders: list[int] = []
+    missing = 0
+    for _ in range(_HOLDERS):
+        holder = None if missing else _holder(bytes_allowed * 6 // 10)
+        holders += [] if holder is None else [holder]
+        missing += (holder is None) + _ended(holders)
+    late = time.monotonic() + _PATIENCE
+    while not missing and time.monotonic() < late:
+        time.sleep(0.01)
+        missing = _ended(holders)
+    for holder in holders:
+        posix.kill(holder, _KILL)
+        posix.waitpid(holder, 0)
+    if missing:
         return "group"
     alone = _holder(bytes_allowed * 13 // 10)
     if alone is None:
@@ -138,8 +146,12 @@ def _holder(size: int) -> int | None:
     return None
 
 
-def _alive(pid: int) -> bool:
-    return posix.waitpid(pid, posix.WNOHANG) == (0, 0)
+def _ended(pids: list[int]) -> int:
+    """How many have ended; they are taken from the list."""
+    gone = [pid for pid in pids if posix.waitpid(pid, posix.WNOHANG) != (0, 0)]
+    for pid in gone:
+        pids.remove(pid)
+    return len(gone)
 
 
 _TRIPS: dict[str, Callable[..., Any]] = {
