@@ -56,6 +56,14 @@ def test_the_lines_found_are_those_in_which_the_expression_is_found(pattern: byt
     check()
 
 
+def test_without_memmem_the_same_is_found(monkeypatch: Any) -> None:
+    assert scan.has(b"abc", b"bc")
+    assert not scan.has(b"abc", b"cb")
+    monkeypatch.setattr(scan, "_chosen", [scan._no_library])
+    assert scan.has(b"a\0bc", b"\0b")
+    assert not scan.has(b"abc", b"cb")
+
+
 def test_dense_matches_are_counted_as_rare_ones_are(monkeypatch: Any) -> None:
     data = b"ab\nAB cd\n\nxabx" * 5_000
     for pattern in (b"ab", b"ab|cd", b"ab *cd", b"(?i)ab$"):

@@ -19,12 +19,20 @@ _WIDTHS = "{row:<48} {p50:>9} {p95:>9} {p99:>9} {unit:<6} {goal:>8} {met:<4} {wh
 GOAL_MISSED = 1
 
 
-def engine(as_json: AsJson = False, as_jsonl: AsJsonl = False, debug: Debug = False) -> None:
+def engine(
+    with_peers: Annotated[
+        bool,
+        typer.Option("--with-peers", help="Also other engines; pip installs them the first time."),
+    ] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
+    debug: Debug = False,
+) -> None:
     """Measures what the engine itself costs, with the sandbox on and a model that answers at once."""
     with speaking("bench engine", mode(as_json, as_jsonl), debug) as voice:
         from terraphim_rlm.testing.bench import engine as bench
 
-        _measured(voice, bench.engine)
+        _measured(voice, lambda emit: bench.engine(emit, with_peers=with_peers))
 
 
 def sandbox(

@@ -2,201 +2,191 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from terraphim_rlm.core.process import start
-from terraphim_rlm.core.values import Limits, Usage
-from terraphim_rlm.llm.client import ModelReply, ModelRequest
-from terraphim_rlm.llm.scripted import ScriptedModel
-from terraphim_rlm.sandbox.opening import open_sandbox
-from terraphim_rlm.service.rlm import Rlm
+from terraphim_rlm.core.paths import data_dir
+from terraphim_rlm.testing.bench import engine_inputs as inputs
+from terraphim_rlm.testing.bench import engine_work as work
+from terraphim_rlm.testing.bench.engine_peers import NO_ENGINES, Beside, all_engines
 from terraphim_rlm.testing.bench.rows import row
 
-_LIMITS = Limits(tokens=None, seconds=None, calls=None)
-_CELL = "```python\nFINAL(len(context))\n```"
-_CONTEXT = "a line of text\n" * 5_000
-_HUNDRED_MB = 100_000_000
+Row = dict[str, Any]
 
 
-class _Instant(ScriptedModel):
-    """A model whose sub-answers cost nothing, so that the row shows what we cost."""
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
 
-    _YES = ModelReply("yes", Usage(tokens_in=1, tokens_out=1, calls=1))
+    runs: int = 40
+    round_trips: int = 2_000
+    repeats: int = 7
+    megabytes: int = 1_000
+    """Of the largest input."""
+    growing_megabytes: Sequence[int] = (1, 10, 100)
+    growing_calls: Sequence[int] = (50, 200, 1_000, 5_000)
+    growing_children: Sequence[int] = (5, 20, 80)
+    peer_seconds: float = 120.0
+    """For each row of each peer."""
 
-    def complete_nowait(self, request: ModelRequest) -> ModelReply | None:
-        return self._YES if request.purpose == "query" else super().complete_nowait(request)
+
+async def engine(
+    emit: Callable[[Row], None], *, with_peers: bool = False, sizes: Sizes | None = None
+) -> bool:
+    """Emits every row; True when no goal is missed.
+
+    Raises:
+        AssertionError: something came out wrong. No figure of it is worth anything.
+    """
+    met, amount = True, sizes or Sizes()
+    beside = all_engines(amount.peer_seconds) if with_peers else NO_ENGINES
+    try:
+        async for one in rows(amount, beside):
+            emit(one)
+            met = met and one["met"] is not False
+    finally:
+        beside.close()
+    return met
 
 
-async def rows() -> AsyncIterator[dict[str, Any]]:
+async def rows(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
     """Each row as soon as it is measured."""
-    yield row(
-        "run, spare ready", "ms", await _runs(40, spare=True), 10, why="one turn, one cell, FINAL; journaled"
-    )
-    yield row(
-        "run, no spare",
-        "ms",
-        await _runs(15, spare=False),
-        None,
-        why="the same, and a sandbox and its keeper start and end",
-    )
+    async for one in _single(sizes, beside):
+        yield one
+    async for one in _many(sizes, beside):
+        yield one
+    async for one in _large(sizes, beside):
+        yield one
+
+
+async def _single(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
     yield row(
         "floor: two processes",
         "ms",
-        await asyncio.to_thread(_floor, 2_000),
+        await work.floor(sizes.round_trips),
         None,
         why="one byte there and back over a socket pair: what waking two processes costs on this machine now",
     )
     yield row(
-        "REPL round trip", "ms", await _round_trips(2_000), 0.25, why="print(1) in a living interpreter"
+        "REPL round trip",
+        "ms",
+        await work.round_trips(sizes.round_trips),
+        0.25,
+        peers=await beside.repl(sizes.round_trips),
+        why="print(1) in a living interpreter; only peers with a process for their cells",
     )
-    yield row("sub-call round trip", "ms", await _sub_calls(2_000), 0.1, why="llm_query, seen from the cell")
     yield row(
-        "100 MB context",
-        "s",
-        await _contexts(5),
+        "sub-call round trip",
+        "ms",
+        await work.sub_calls(sizes.round_trips),
         0.1,
-        why="from the str in the host to len(context) in a cell",
+        peers=await beside.timed_inside(work.SUB_CALLS, 1),
+        why="llm_query, seen from the cell",
     )
+    yield row(
+        "run, spare ready",
+        "ms",
+        await work.runs(sizes.runs, spare=True),
+        10,
+        peers=await beside.seconds(work.RUN, sizes.runs, scale=1000),
+        why="one turn, one cell, FINAL; journaled",
+    )
+    yield row(
+        "run, no spare",
+        "ms",
+        await work.runs(max(sizes.runs // 3, 2), spare=False),
+        None,
+        why="the same, and a sandbox and its keeper start and end",
+    )
+
+
+async def _many(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
+    for count, goal in ((200, 0.12), (1_000, 0.25)):
+        script = work.fan_out(count)
+        yield row(
+            f"{count:,} sub-calls of 50 ms",
+            "s",
+            await work.inside(script, sizes.repeats),
+            goal,
+            peers=await beside.timed_inside(script, 2),
+            why="llm_query_batched, seen from the cell",
+        )
+    for count in sizes.growing_calls:
+        yield row(
+            f"growth: {count:,} sub-calls at once",
+            "s",
+            await work.inside(work.fan_out(count, latency=0), 3),
+            None,
+            why="an instant model, so that the row shows what grows",
+        )
+    yield row(
+        "20 child nodes",
+        "s",
+        await work.inside(work.children(20), sizes.repeats),
+        0.2,
+        peers=await beside.timed_inside(work.children(20), 2),
+        why="rlm_query one after another, each child with an interpreter and one turn",
+    )
+    for count in sizes.growing_children:
+        yield row(
+            f"growth: {count} child nodes side by side",
+            "s",
+            await work.inside(work.children(count, batched=True), 3),
+            None,
+            why="rlm_query_batched",
+        )
+
+
+async def _large(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
     yield row(
         "100 MB context, 5 turns",
         "s",
-        await _turns(3),
-        None,
-        why="a whole run of 5 turns over it; 0 bytes are sent again",
+        await inputs.turns(3, 100),
+        0.1,
+        peers=await beside.seconds(inputs.script(100), 2),
+        why="a str: load, then 5 turns over it; 0 bytes are sent again",
     )
+    for size in sizes.growing_megabytes:
+        yield row(
+            f"growth: load {size} MB",
+            "s",
+            await inputs.texts(3, size),
+            None,
+            why="a str in the host, until len(context) is known in a cell",
+        )
+    data_dir().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=data_dir(), prefix="bench-") as folder:
+        file = inputs.text_file(Path(folder) / "large.txt", sizes.megabytes)
+        async for one in _of_a_file(file, sizes, beside):
+            yield one
 
 
-async def engine(emit: Callable[[dict[str, Any]], None]) -> bool:
-    """Emits every row; True when no goal is missed."""
-    met = True
-    async for one in rows():
-        emit(one)
-        met = met and one["met"] is not False
-    return met
-
-
-async def _runs(count: int, *, spare: bool) -> list[float]:
-    samples = []
-    model = ScriptedModel([_CELL] * (count + 1))
-    rlm = Rlm(model, limits=_LIMITS, route="loop")
-    if not spare:
-        return [await _timed(rlm) for _ in range(count)]
-    async with rlm:
-        await _timed(rlm)
-        for _ in range(count):
-            await rlm.wait_ready()
-            samples.append(await _timed(rlm))
-    return samples
-
-
-async def _timed(rlm: Rlm) -> float:
-    started = time.perf_counter()
-    answer = await rlm.ask("How long is it?", context=_CONTEXT)
-    elapsed = (time.perf_counter() - started) * 1000
-    if answer.value != len(_CONTEXT):
-        raise AssertionError(f"the run gave {answer!r}")
-    return elapsed
-
-
-_ECHO = """
-import socket, sys
-line = socket.socket(fileno=int(sys.argv[1]))
-while data := line.recv(64):
-    line.send(data)
-"""
-
-
-def _floor(count: int) -> list[float]:
-    """Round trips with a bare process at the other end; no row that crosses processes can be faster."""
-    ours, theirs = socket.socketpair()
-    samples = []
-    with (
-        ours,
-        start(
-            [sys.executable, "-I", "-S", "-c", _ECHO, str(theirs.fileno())], pass_fds=[theirs.fileno()]
-        ) as echo,
-    ):
-        theirs.close()
-        for number in range(count + 50):
-            started = time.perf_counter()
-            ours.send(b"x")
-            ours.recv(64)
-            if number >= 50:
-                samples.append((time.perf_counter() - started) * 1000)
-        ours.close()
-        echo.wait()
-    return samples
-
-
-async def _round_trips(count: int) -> list[float]:
-    samples = []
-    async with open_sandbox() as box:
-        for _ in range(50):
-            await box.run("print(1)")
-        for _ in range(count):
-            started = time.perf_counter()
-            result = await box.run("print(1)")
-            samples.append((time.perf_counter() - started) * 1000)
-            if result.stdout != "1\n":
-                raise AssertionError(f"the cell gave {result!r}")
-    return samples
-
-
-_MEASURE = """```python
-import time
-_times = []
-for _i in range({count}):
-    _start = time.perf_counter()
-    _reply = llm_query("hi")
-    _times.append((time.perf_counter() - _start) * 1000)
-assert _reply == "yes"
-FINAL(_times)
-```"""
-
-
-async def _sub_calls(count: int) -> list[float]:
-    model = _Instant([_MEASURE.format(count=count)])
-    async with Rlm(model, limits=_LIMITS, route="loop") as rlm:
-        answer = await rlm.ask("How long does a sub-call take?", context=_CONTEXT)
-    return [float(item) for item in answer.value]
-
-
-async def _contexts(count: int) -> list[float]:
-    from terraphim_rlm.engine.context import make_context
-
-    text = "x" * _HUNDRED_MB
-    samples = []
-    for _ in range(count):
-        async with open_sandbox() as box:
-            await box.run("1")
-            await asyncio.sleep(0)
-            started = time.perf_counter()
-            context = make_context(text)
-            try:
-                box.python.give(context.handover())
-                result = await box.run("print(len(context))")
-                samples.append(time.perf_counter() - started)
-            finally:
-                context.close()
-            if result.stdout != f"{_HUNDRED_MB}\n":
-                raise AssertionError(f"the cell gave {result!r}")
-    return samples
-
-
-async def _turns(count: int) -> list[float]:
-    text = "x" * _HUNDRED_MB
-    cell = "```python\nprint(len(context), {turn})\n```"
-    samples = []
-    for _ in range(count):
-        model = ScriptedModel([*(cell.format(turn=turn) for turn in range(4)), "FINAL(done)"])
-        async with Rlm(model, limits=_LIMITS, route="loop") as rlm:
-            await rlm.wait_ready()
-            started = time.perf_counter()
-            await rlm.ask("Read it.", context=text)
-            samples.append(time.perf_counter() - started)
-    return samples
+async def _of_a_file(file: Path, sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
+    seconds, memory = await inputs.files(file, 3)
+    yield row(
+        f"{sizes.megabytes:,} MB context",
+        "s",
+        seconds,
+        2,
+        peers=await beside.seconds(inputs.script(sizes.megabytes, turns=1), 1),
+        why="a file, until len(context) is known in a cell and its last line is read; peers are given a str",
+    )
+    yield row(
+        f"{sizes.megabytes:,} MB context, memory",
+        "x",
+        memory,
+        1.1,
+        peers=await beside.memory(inputs.script(sizes.megabytes, turns=1), sizes.megabytes),
+        why="memory file, and what our processes have grown by, over the size; a peer's peak over it",
+    )
+    for what, pattern in inputs.PATTERNS.items():
+        yield row(
+            f"grep of {sizes.megabytes:,} MB: {what}",
+            "x",
+            await inputs.greps(file, pattern, 3),
+            2,
+            why=f"grep({pattern!r}, count=True) in a cell, over the time of `grep -cE` on the file",
+        )

@@ -76,13 +76,13 @@ async def all_peers(seconds: float, peers: Sequence[Peer] = PEERS) -> Peers:
     missing: dict[str, str] = {}
     for peer in peers:
         try:
-            pythons[peer.name] = await asyncio.to_thread(_python_of, peer)
+            pythons[peer.name] = await asyncio.to_thread(python_of, peer)
         except OSError as error:
             missing[peer.name] = f"could not be installed: {error}"
     return Peers(pythons, missing, seconds)
 
 
-def _python_of(peer: Peer) -> str:
+def python_of(peer: Peer) -> str:
     """The interpreter that can import it.
 
     Raises:
