@@ -31,7 +31,7 @@ EventType = Literal[
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on
     "answer",  # Answer as JSON
     "error",  # {code, message, fix, details}
-    # Below: `run` and `node` are a session's id; snapshots may be a run's as well.
+    # Below: `run` and `node` are a session's id; snapshots and network may be a run's as well.
     "session.created",  # {name, backend, resources, packages, expires, origin, snapshot, once}
     "session.extended",  # {expires, extensions}
     "session.expired",  # {}
@@ -39,6 +39,9 @@ EventType = Literal[
     "session.lost",  # {why}: its owner died, or its sandbox did
     "execution.started",  # {execution_id, language, code, timeout}
     "execution.finished",  # ExecutionResult as JSON
+    "network.allowed",  # Access as JSON, and execution_id where one alone was running
+    "network.refused",  # the same
+    "network.closed",  # the same: the end of what was allowed, with its bytes and seconds
     "snapshot.created",  # Snapshot as JSON
     "snapshot.rolled_back",  # {id, name}
     "snapshot.restored",  # {id, name, paths}

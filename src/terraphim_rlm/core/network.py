@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from terraphim_rlm.core.events import EventType
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,14 @@ class Access:
     seconds: float = 0.0
 
 
+EVENTS: Mapping[str, EventType] = {
+    "allowed": "network.allowed",
+    "refused": "network.refused",
+    "closed": "network.closed",
+}
+"""The event of each decision."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkStatistics:
     """Of one sandbox since it was opened."""
@@ -40,3 +51,16 @@ class NetworkStatistics:
     bytes_down: int
     bytes_left: int
     """That it may still carry, both ways together."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRecord:
+    """A decision as the journal knows it."""
+
+    session: str
+    time: float
+    """Seconds since the epoch."""
+    execution: str | None
+    """That caused it; None where none or several were running."""
+    data: Mapping[str, Any]
+    """By the names of `Access`."""

@@ -102,7 +102,8 @@ class Hands:
     @property
     def bounds(self) -> str:
         """What the model has to know of how long a cell and a sub-prompt may be."""
-        return prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
+        bounds = prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
+        return prompts.network(self._sandbox.resources.network) + bounds
 
     async def do(self, turn: int, commands: Sequence[Command]) -> Done:
         """Runs commands until one fails or one finishes."""
@@ -185,7 +186,7 @@ class Hands:
         blocked = await self._judged(code, "python")
         if blocked is not None:
             return await self._end(number, code, blocked, done)
-        left = self._account.remaining_seconds()
+        left, refused = self._account.remaining_seconds(), self._sandbox.refused
         end = await self._interpreter.execute(
             code,
             timeout=CELL_SECONDS,
@@ -193,7 +194,7 @@ class Hands:
             handler=self._broker,
             on_output=self._output(number),
         )
-        result = await self._end(number, code, self._sandbox.result(end), done)
+        result = await self._end(number, code, self._sandbox.result(end, refused=refused), done)
         if end.final is not None and result.status == "ok":
             done.finish = _given(end.final)
         else:

@@ -13,6 +13,7 @@ from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.llm.profiles import ModelProfile
 
 _PREVIEW = 600
+_MOST_HOSTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,17 @@ def bounds(cell_seconds: float, prompt_characters: int) -> str:
     return (
         f"A cell may work for {cell_seconds:g} seconds, not counting its waits for sub-calls. "
         f"A prompt for a sub-call may have up to about {prompt_characters:,} characters."
+    )
+
+
+def network(names: Sequence[str]) -> str:
+    """What code may reach; nothing is said where that is nothing, since the system prompt says so already."""
+    listed = ", ".join(neutralise(name, 100) for name in names[:_MOST_HOSTS])
+    more = f" and {len(names) - _MOST_HOSTS} more" if len(names) > _MOST_HOSTS else ""
+    return (
+        f"In this run code may reach these hosts over the network, and no others: {listed}{more}. "
+        if names
+        else ""
     )
 
 

@@ -10,6 +10,7 @@ from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.leases import LeaseBook
 from terraphim_rlm.core.ledger import Ledger
+from terraphim_rlm.core.network import EVENTS, Access
 from terraphim_rlm.core.values import Answer, Confidence, Evidence, to_json
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.checks import evidence, supports
@@ -82,7 +83,9 @@ class Run:
         task, account = self.task, self.ledger.root
         if task.way == "direct":
             return await ask_directly(task, self._asker, account, self._root)
-        tree = Tree(task, await self._sandbox(), self.ledger, self._asker, self._log)
+        sandbox = await self._sandbox()
+        sandbox.on_access = self._accessed
+        tree = Tree(task, sandbox, self.ledger, self._asker, self._log)
         if task.way == "lookup":
             hands = tree.root_hands(self._root)
             return await LookUp(task, self._asker, account, hands, self._root).run()
@@ -120,6 +123,9 @@ class Run:
             usage=to_json(self.ledger.usage),
             seconds=round(self._clock.now() - self._started, 6),
         )
+
+    def _accessed(self, access: Access) -> None:
+        self._root(EVENTS[access.decision], **to_json(access))
 
     def _warned(self, limit: str, used: float, of: float) -> None:
         self._root("budget.warning", limit=limit, used=used, of=of)

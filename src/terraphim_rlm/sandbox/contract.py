@@ -150,6 +150,11 @@ class GuestLink(Protocol):
 class MachineNetwork(Protocol):
     """What a machine with a network reaches, and is refused."""
 
+    @property
+    def refused(self) -> int:
+        """Refusals so far."""
+        ...
+
     def notes(self, since: int) -> list[str]:
         """What was refused after the first `since` refusals, a sentence each."""
         ...

@@ -115,7 +115,7 @@ class Sandbox:
     async def _execute(self, asked: Request, wait: float | None) -> ExecutionResult:
         machine = self.machine
         async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
-            refused = machine.network.statistics().refused if machine.network else 0
+            refused = self.refused
             try:
                 if asked.language in RECIPES:
                     end = await Compiler(self._backend, self._spec.resources).run(asked, machine)
@@ -124,9 +124,8 @@ class Sandbox:
             except asyncio.CancelledError:
                 self._tally.executed("cancelled", asked.language, 0.0, 0)
                 raise
-        if machine.network:
-            end.notes = (*end.notes, *machine.network.notes(refused))
-        return self._result(machine, end, asked.language)  # the sandbox may have been closed meanwhile
+        # The sandbox may have been closed meanwhile.
+        return self._result(machine, end, asked.language, refused)
 
     async def stream(
         self, code: str, language: str = "python", **options: Unpack[Options]
@@ -286,11 +285,18 @@ class Sandbox:
             await undivided(machine.discard(kept.state))
             raise
 
-    def result(self, end: CellEnd, spoken: str = "python") -> ExecutionResult:
-        """An execution's end as a result of this sandbox."""
-        return self._result(self.machine, end, spoken)
+    @property
+    def refused(self) -> int:
+        """How often its code was refused the network so far."""
+        return self._machine.network.refused if self._machine and self._machine.network else 0
 
-    def _result(self, machine: Machine, end: CellEnd, spoken: str) -> ExecutionResult:
+    def result(self, end: CellEnd, spoken: str = "python", refused: int | None = None) -> ExecutionResult:
+        """An execution's end as a result of this sandbox; `refused` is what it said of itself at its beginning."""
+        return self._result(self.machine, end, spoken, self.refused if refused is None else refused)
+
+    def _result(self, machine: Machine, end: CellEnd, spoken: str, refused: int) -> ExecutionResult:
+        if machine.network and machine.network.refused > refused:
+            end.notes = (*end.notes, *machine.network.notes(refused))
         origin = results.Origin(self._backend.name, machine.capabilities.limits)
         result = results.of_end(end, origin, spoken)
         self._tally.executed(result.status, spoken, end.seconds, len(end.stdout) + len(end.stderr))

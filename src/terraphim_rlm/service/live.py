@@ -9,6 +9,7 @@ from terraphim_rlm.core.clock import Clock
 from terraphim_rlm.core.errors import SessionLimit
 from terraphim_rlm.core.events import EventLog, EventType
 from terraphim_rlm.core.ids import new_id
+from terraphim_rlm.core.network import EVENTS, Access
 from terraphim_rlm.core.sessions import MOST_EXTENSIONS
 from terraphim_rlm.core.values import to_json
 from terraphim_rlm.sandbox.sandbox import Sandbox
@@ -51,6 +52,7 @@ class Live:
         self.log = EventLog(self.id, [journal.sink], clock)
         self.executions = Executions(box, journal, self.log)
         self.snapshots = LiveSnapshots(box, journal, self.log)
+        box.on_access = self._accessed
         self.ended = asyncio.Event()
         """Set when its sandbox is gone and that is written down."""
         self.tell(
@@ -67,6 +69,14 @@ class Live:
 
     def tell(self, kind: EventType, **data: object) -> None:
         self.log.emit(kind, self.id, None, **data)
+
+    def _accessed(self, access: Access) -> None:
+        running = self.executions.running
+        self.tell(
+            EVENTS[access.decision],
+            **to_json(access),
+            execution_id=running[0] if len(running) == 1 else None,
+        )
 
     async def extend(self) -> None:
         """Adds its time once more.

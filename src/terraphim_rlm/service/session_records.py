@@ -7,6 +7,7 @@ import re
 from typing import Any, get_args
 
 from terraphim_rlm.core.errors import InvalidArgument, RlmError, SessionNotFound
+from terraphim_rlm.core.network import AccessRecord
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.core.sessions import ExecutionRecord, Session, SessionStatus, SnapshotRecord
 from terraphim_rlm.core.values import SCHEMA_VERSION, to_json
@@ -126,6 +127,28 @@ def snapshots(session: str) -> list[SnapshotRecord]:
     found = find_session(session).id
     with _reader() as reader:
         return reader.snapshots(found)
+
+
+def accesses(session: str, *, refused: bool = False, limit: int = 100) -> list[AccessRecord]:
+    """What a session's code reached over the network, or was refused, newest first.
+
+    Args:
+        session: as for `find_session`.
+        refused: only refusals.
+
+    Raises:
+        SessionNotFound, InvalidArgument: as for `find_session`; or `limit` is not 1 to 10,000.
+        StoreError: the journal cannot be read, or what it holds of these is damaged.
+    """
+    _check_limit(limit)
+    found = find_session(session).id
+    with _reader() as reader:
+        return reader.accesses(found, refused=refused, limit=limit)
+
+
+def accesses_to_json(records: list[AccessRecord]) -> dict[str, Any]:
+    """`{"schema_version", "accesses": [..]}`, each by the names of `AccessRecord`."""
+    return {"schema_version": SCHEMA_VERSION, "accesses": to_json(records)}
 
 
 def sessions_to_json(sessions: list[Session]) -> dict[str, Any]:

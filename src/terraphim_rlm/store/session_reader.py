@@ -11,6 +11,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from terraphim_rlm.core.network import AccessRecord
 from terraphim_rlm.core.sessions import ExecutionRecord, Session, SessionStatus, SnapshotRecord
 from terraphim_rlm.store.encode import Row, decode
 from terraphim_rlm.store.owners import living_owners
@@ -93,6 +94,19 @@ class SessionReader(JournalReader):
             rows = self._judged(query, *([wanted.session] if of_one else []), wanted.failures, wanted.limit)
             return [_record(row, self._whole(row) if wanted.whole else {}) for row in rows]
 
+    def accesses(self, session: str, *, refused: bool, limit: int) -> list[AccessRecord]:
+        """What a session's code reached, or was refused, newest first.
+
+        Raises:
+            JournalCorrupt: an event is damaged.
+        """
+        query = (
+            f"SELECT {', '.join(Row._fields)} FROM events WHERE run = ? AND type >= ? AND type < 'network.~'"
+            " AND (? = 0 OR type = 'network.refused') ORDER BY seq DESC LIMIT ?"
+        )
+        rows = self._rows(query, session, "network.", refused, limit)
+        return [_access(decode(Row(*row), self._blobs.get)) for row in rows]
+
     def snapshots(self, session: str) -> list[SnapshotRecord]:
         """Those of a session, oldest first; also those that are no longer there."""
         query = (
@@ -156,6 +170,11 @@ def _record(row: sqlite3.Row, whole: dict[str, Any]) -> ExecutionRecord:
         state_after=row["state_after"],
         whole=whole,
     )
+
+
+def _access(event: dict[str, Any]) -> AccessRecord:
+    data = dict(event["data"])
+    return AccessRecord(event["run"], event["time"], data.pop("execution_id", None), data)
 
 
 def _snapshot(row: sqlite3.Row) -> SnapshotRecord:

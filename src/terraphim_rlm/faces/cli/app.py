@@ -100,6 +100,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "new": session.new,
             "list": session.list_sessions,
             "show": session.show,
+            "network": session.network,
             "extend": session.extend,
             "destroy": session.destroy,
         },

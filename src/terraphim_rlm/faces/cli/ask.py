@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, StoreError
-from terraphim_rlm.core.values import Answer, Limits
+from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.faces.cli import answers, files
 from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import (
+    Allow,
     AsJson,
     BaseUrl,
     Debug,
     Model,
     Packages,
     Sandbox,
+    allowed,
     mode,
     named_as_options,
     named_packages,
@@ -51,6 +53,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
     unpriced: Annotated[str, typer.Option(metavar="refuse|maximum", help="With --dollars, a model without a known price is refused, or charged the highest price known.")] = "refuse",
     packages: Packages = None,
+    allow: Allow = None,
     sandbox: Sandbox = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask no model: say which way the question would go.")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="With --dry-run: say too what it would cost at most.")] = False,
@@ -83,6 +86,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             sandbox=sandbox,
             schema=wanted,
             packages=named_packages(packages),
+            resources=Resources(network=allowed(allow)),
         )
         if dry_run or estimate:
             _estimated(request, voice, costs=estimate)

@@ -13,10 +13,12 @@ from terraphim_rlm.core.values import Resources
 from terraphim_rlm.faces.cli import files
 from terraphim_rlm.faces.cli.jobs import Job, report
 from terraphim_rlm.faces.cli.options import (
+    Allow,
     AsJson,
     Debug,
     Packages,
     Sandbox,
+    allowed,
     mode,
     named_as_options,
     named_packages,
@@ -53,6 +55,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable for the code; K alone takes yours.")] = None,
     stdin: Annotated[str | None, typer.Option(metavar="FILE|-", help="What the code reads as its input.")] = None,
     packages: Packages = None,
+    allow: Allow = None,
     sandbox: Sandbox = "auto",
     session: Annotated[str | None, typer.Option(metavar="S", help="Run it in this session, which keeps its state.")] = None,
     as_json: AsJson = False,
@@ -63,8 +66,9 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     With --json the exit code is one of ours: 0 for success, 8 for code that failed, 7 for a time-out, and so on.
     """
     with speaking("exec", mode(as_json), debug) as voice:
+        hosts = allowed(allow)
         with named_as_options():
-            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
+            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk, network=hosts)
         source, tongue = _code(file, code, language)
         given = _stdin(file, stdin)
         from terraphim_rlm.service.execute import ExecuteRequest
@@ -106,7 +110,7 @@ def _check_own(resources: Resources, sandbox: str, packages: list[str] | None) -
     """Raises:
     InvalidArgument: something is asked for that a session has from its beginning.
     """
-    names = {"memory": "memory_mb", "cpus": "cpus", "pids": "pids", "disk": "disk_mb"}
+    names = {"memory": "memory_mb", "cpus": "cpus", "pids": "pids", "disk": "disk_mb", "allow": "network"}
     given = [
         f"--{option}"
         for option, field in names.items()

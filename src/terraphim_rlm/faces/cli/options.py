@@ -35,6 +35,32 @@ Packages = Annotated[
 ]
 
 
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST",
+        help="A host that the code may reach, such as docs.example.org, *.example.com or example.org:8443; may be repeated.",
+    ),
+]
+
+
+def allowed(given: list[str] | None) -> tuple[str, ...]:
+    """What `--allow` came to, each of them checked."""
+    if not given:
+        return ()
+    from terraphim_rlm.sandbox.egress.rules import allowlist
+
+    names = tuple(part for each in given for part in each.split(",") if part)
+    try:
+        allowlist(names)
+    except InvalidArgument as error:
+        message = error.message.replace("network holds", "--allow holds").replace(
+            "network may", "--allow may"
+        )
+        raise InvalidArgument(message, fix=error.fix) from None
+    return names
+
+
 def named_packages(given: list[str] | None) -> tuple[str, ...]:
     """What `--packages` came to, each of them checked."""
     from terraphim_rlm.sandbox.packages.requirements import listed, normalised

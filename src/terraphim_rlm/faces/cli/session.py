@@ -11,19 +11,22 @@ import typer
 from terraphim_rlm.core.values import Resources, to_json
 from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.options import (
+    Allow,
     AsJson,
     Debug,
     Packages,
     Sandbox,
+    allowed,
     mode,
     named_as_options,
     named_packages,
 )
 from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.reach import SessionArgument, asked, known, living, route
-from terraphim_rlm.faces.cli.words import columns, number, plural, size, when
+from terraphim_rlm.faces.cli.words import columns, number, one_line, plural, seconds, size, when
 
 if TYPE_CHECKING:
+    from terraphim_rlm.core.network import AccessRecord
     from terraphim_rlm.core.sessions import Session
 
 _DEFAULT = Resources()
@@ -37,14 +40,16 @@ def new(  # noqa: PLR0913 - one parameter per option is Typer's way
     pids: Annotated[int, typer.Option(metavar="N", help="Most processes.")] = _DEFAULT.pids,
     disk: Annotated[int, typer.Option(metavar="MB", help="Size of its work and tmp folders, each.")] = _DEFAULT.disk_mb,
     packages: Packages = None,
+    allow: Allow = None,
     sandbox: Sandbox = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Makes a session and prints its id. It lasts 30 minutes; see `trlm session extend`."""
     with speaking("session new", mode(as_json), debug) as voice:
+        hosts = allowed(allow)
         with named_as_options():
-            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk)
+            resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk, network=hosts)
         wanted = named_packages(packages)
         fetched(wanted, sandbox, voice)
         body = {"name": name, "backend": sandbox, "resources": asdict(resources), "packages": wanted}
@@ -87,6 +92,43 @@ def show(session: SessionArgument = None, as_json: AsJson = False, debug: Debug 
         voice.give(found, as_text(found))
 
 
+def network(
+    session: SessionArgument = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only what was refused.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", help="Most lines shown.")] = 50,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Lists what a session's code reached over the network, or was refused, newest first."""
+    with speaking("session network", mode(as_json), debug) as voice:
+        from terraphim_rlm.service import session_records
+
+        found = session_records.accesses(known(session).id, refused=refused, limit=limit)
+        head = ("time", "decision", "host", "how", "up", "down", "took", "why")
+        table = (
+            columns(head, [_access(each) for each in found])
+            if found
+            else "Nothing was reached, nothing refused."
+        )
+        voice.give(session_records.accesses_to_json(found), table)
+
+
+def _access(record: AccessRecord) -> list[str]:
+    data = record.data
+    over = data["decision"] == "closed"
+    more = f" ({data['count']:,} times so far)" if data["count"] > 1 else ""
+    return [
+        when(record.time),
+        data["decision"],
+        one_line(f"{data['name']}:{data['port']}", 60),
+        data["how"],
+        size(data["bytes_up"]) if over else "",
+        size(data["bytes_down"]) if over else "",
+        seconds(data["seconds"]) if over else "",
+        one_line(data["reason"] + more, 100),
+    ]
+
+
 def extend(session: SessionArgument = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Lets a session last 30 minutes longer, at most three times."""
     with speaking("session extend", mode(as_json), debug) as voice:
@@ -119,6 +161,7 @@ def as_text(session: Mapping[str, Any]) -> str:
         "memory": size(had["memory_mb"] * 1e6),
         "disk": size(had["disk_mb"] * 1e6),
         "packages": ", ".join(session["packages"]),
+        "network": ", ".join(had.get("network", ())),
         "executions": f"{session['executions']:,}, {session['failures']:,} failed",
     }
     wide = max(map(len, rows))

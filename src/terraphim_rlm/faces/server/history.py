@@ -28,6 +28,13 @@ async def of_session(
     return await _history(session, failures, limit, whole)
 
 
+@router.get("/api/sessions/{session}/network", response_class=Response)
+async def network(session: str, refused: bool = False, limit: Limit = 100) -> Response:
+    """What its code reached over the network, or was refused, newest first."""
+    found = await asyncio.to_thread(session_records.accesses, session, refused=refused, limit=limit)
+    return Json(session_records.accesses_to_json(found))
+
+
 async def _history(session: str | None, failures: bool, limit: int, whole: bool) -> Response:
     found = await asyncio.to_thread(
         session_records.history, session, failures=failures, limit=limit, whole=whole

@@ -147,6 +147,11 @@ class Gate:
         self.records.tell(Access("refused", name, NAMES_PORT, "name", reason), self._receiver())
         return dns.nowhere(asked)
 
+    @property
+    def refused(self) -> int:
+        """Refusals so far."""
+        return self.records.refused
+
     def notes(self, since: int) -> list[str]:
         """See `Records.notes`."""
         return self.records.notes(since)

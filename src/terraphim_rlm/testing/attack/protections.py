@@ -27,6 +27,7 @@ from terraphim_rlm.sandbox.languages import python, runners
 from terraphim_rlm.sandbox.link import execution
 from terraphim_rlm.sandbox.link.channel import ChannelBroken
 from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.testing.attack import protections_egress as egress
 from terraphim_rlm.testing.attack.lab import Lab
 
 Edit = Callable[[Launch, Lab], Launch]
@@ -268,6 +269,14 @@ PROTECTIONS: Mapping[str, Protection] = {
     "no-loader-variables": Protection(
         "variables that steer the loader are refused", host=lambda _lab: _attribute(checks, "_DENIED_ENV", ())
     ),
+    "public-addresses": Protection("only public addresses are dialled", host=egress.any_address),
+    "gateway-inside": Protection(
+        "the gateway listens in the sandbox's own network; there is none to listen in without that", host=egress.no_gateway
+    ),
+    "allowed-names": Protection("only allowed names are dialled", host=egress.any_name),
+    "names-answered-here": Protection("questions for names are answered here", host=egress.names_looked_up),
+    "label-match": Protection("names are compared label by label", host=egress.loose_match),
+    "strict-names": Protection("a host has one spelling", host=egress.two_parsers),
     "sealed-input": Protection("input is a sealed memory file", host=_input_from_a_file),
     "bounded-frames": Protection(
         "a message's length is bounded", host=lambda _lab: _attribute(frames, "MAX_BODY", 1 << 33)

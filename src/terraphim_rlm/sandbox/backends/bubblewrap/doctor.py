@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -10,6 +11,8 @@ from terraphim_rlm.core.values import Check, ExecutorCapabilities
 from terraphim_rlm.guest.missing import installed
 from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, limits, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
+from terraphim_rlm.sandbox.egress import settings
+from terraphim_rlm.sandbox.egress.names import shown
 
 _MOST_NAMED = 30
 _DELEGATE = (
@@ -33,6 +36,7 @@ async def checks() -> list[Check]:
             _groups(groups),
             *_limits(capabilities),
             _not_enforced(capabilities),
+            _network(capabilities),
         ]
 
 
@@ -130,3 +134,24 @@ def _not_enforced(capabilities: ExecutorCapabilities) -> Check:
     if not capabilities.not_enforced:
         return Check("not-enforced", "ok", "nothing: every limit is held for the sandbox as a whole")
     return Check("not-enforced", "warn", f"no delegation. {'. '.join(capabilities.not_enforced)}.", _DELEGATE)
+
+
+def _network(capabilities: ExecutorCapabilities) -> Check:
+    """What the operator has opened to sandboxes that allow it; by itself, none reaches anything."""
+    if not capabilities.supports_network:
+        return Check("network", "warn", "sandboxes cannot be given one here", "Leave out --allow.")
+    try:
+        operator = settings.read()
+    except RlmError as error:
+        return Check("network", "fail", error.message, error.fix)
+    seen = ["off, unless names are allowed"]
+    if operator.private:
+        hosts = ", ".join(sorted(f"{shown(host)}:{port}" for host, port in operator.private))
+        seen.append(f"whatever their address ({settings.PRIVATE}): {hosts}")
+    if operator.upstream:
+        host, port = operator.upstream
+        seen.append(f"through {shown(host)}:{port} ({settings.UPSTREAM}), where addresses are not checked")
+    elif any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        fix = f"If hosts are reached through it only, set {settings.UPSTREAM} as well; see docs/network.md."
+        return Check("network", "warn", f"{'; '.join(seen)}; HTTPS_PROXY is set, and not used", fix)
+    return Check("network", "ok", "; ".join(seen))
