@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -9,16 +10,12 @@ from importlib.util import find_spec
 from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.core.values import Check, ExecutorCapabilities
 from terraphim_rlm.guest.missing import installed
-from terraphim_rlm.sandbox.backends.bubblewrap import diagnosis, host, limits, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap import delegation, diagnosis, host, limits, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.egress import settings
 from terraphim_rlm.sandbox.egress.names import shown
 
 _MOST_NAMED = 30
-_DELEGATE = (
-    "Run it as `systemd-run --user --scope -p Delegate=yes trlm ..` (systemd with cgroup v2), or as root: "
-    "a control group of its own lets the kernel hold all processes together."
-)
 
 
 async def checks() -> list[Check]:
@@ -30,12 +27,15 @@ async def checks() -> list[Check]:
         except RlmError as error:
             return [*found, Check("sandbox", "fail", error.message, error.fix)]
         groups = backend.statistics().control_groups
+        fix = ""
+        if capabilities.not_enforced:
+            fix = delegation.advice(await asyncio.to_thread(delegation.facts))
         return [
             *found,
             _trial(backend, capabilities),
-            _groups(groups),
+            _groups(groups, fix),
             *_limits(capabilities),
-            _not_enforced(capabilities),
+            _not_enforced(capabilities, fix),
             _network(capabilities),
         ]
 
@@ -111,11 +111,11 @@ def _trial(backend: Bubblewrap, capabilities: ExecutorCapabilities) -> Check:
     return Check("sandbox", "ok", f"{backend.bwrap} {version} made one in {milliseconds:.0f} ms")
 
 
-def _groups(groups: Mapping[str, int]) -> Check:
+def _groups(groups: Mapping[str, int], fix: str) -> Check:
     if groups:
         seen = ", ".join(f"{name} (version {version})" for name, version in sorted(groups.items()))
         return Check("control-groups", "ok", seen)
-    return Check("control-groups", "warn", "none that this user may divide", _DELEGATE)
+    return Check("control-groups", "warn", "none that this user may divide", fix)
 
 
 def _limits(capabilities: ExecutorCapabilities) -> list[Check]:
@@ -126,14 +126,14 @@ def _limits(capabilities: ExecutorCapabilities) -> list[Check]:
 def _limit(name: str, held: str) -> Check:
     if held == limits.BEST[name]:
         return Check(f"limit-{name}", "ok", held)
-    return Check(f"limit-{name}", "warn", held if held != "none" else "not enforced", _DELEGATE)
+    return Check(f"limit-{name}", "warn", held if held != "none" else "not enforced", "See not-enforced.")
 
 
-def _not_enforced(capabilities: ExecutorCapabilities) -> Check:
+def _not_enforced(capabilities: ExecutorCapabilities, fix: str) -> Check:
     """The list of what this user does not get."""
     if not capabilities.not_enforced:
         return Check("not-enforced", "ok", "nothing: every limit is held for the sandbox as a whole")
-    return Check("not-enforced", "warn", f"no delegation. {'. '.join(capabilities.not_enforced)}.", _DELEGATE)
+    return Check("not-enforced", "warn", f"no delegation. {'. '.join(capabilities.not_enforced)}.", fix)
 
 
 def _network(capabilities: ExecutorCapabilities) -> Check:
