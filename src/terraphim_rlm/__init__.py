@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from terraphim_rlm.core.errors import RlmError
+    from terraphim_rlm.core.network import Access
     from terraphim_rlm.core.values import (
         Answer,
         Evidence,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "RlmError": "core.errors",
+    "Access": "core.network",
     "Answer": "core.values",
     "Evidence": "core.values",
     "ExecutionResult": "core.values",
@@ -60,6 +62,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Access",
     "Answer",
     "Evidence",
     "ExecutionResult",

@@ -18,7 +18,7 @@ from egress_kit import OK, server
 from terraphim_rlm import Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.network import Access
-from terraphim_rlm.sandbox.egress import dial
+from terraphim_rlm.sandbox.egress import dial, inside
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 HOST = "127.0.0.2"
@@ -149,6 +149,30 @@ except ssl.SSLError as error: print("fronted", error.reason)
 """
 
 
+def test_nothing_but_certificates_is_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    block = "-----BEGIN CERTIFICATE-----\nMIIB+/=\n-----END CERTIFICATE-----"
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(
+        f"# Mine\n{block}\n-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n{block}\n"
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert inside.files()["/etc/ssl/certs/ca-certificates.crt"] == f"{block}\n{block}\n".encode()
+
+
+async def test_a_snapshot_keeps_nothing_of_the_network_and_a_rollback_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with site({"/": b"from outside"}) as port:
+        here = f"{HOST}:{port}"
+        async with opened(monkeypatch, here, private=here) as box:
+            fetch = f"import urllib.request; print(urllib.request.urlopen('http://{here}/').read())"
+            await box.run(fetch)
+            await box.snapshot("before")
+            await box.run("x = 1")
+            await box.rollback("before")
+            assert (await box.run(fetch)).stdout == "b'from outside'\n"
+
+
 async def test_tls_works_through_the_proxy_and_by_name_alone_and_for_no_other_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -162,6 +186,11 @@ async def test_tls_works_through_the_proxy_and_by_name_alone_and_for_no_other_na
     async with server(OK, context=context) as (port, _got):
         here = f"index.test:{port}"
         async with opened(monkeypatch, here, private=here) as box:
+            if "javascript" in box.capabilities.languages:
+                fetched = await box.run(
+                    f"await (await fetch('https://index.test:{port}/')).text()", "javascript"
+                )
+                assert fetched.stdout == "'ok'\n", (fetched.stderr, fetched.error)
             done = await box.run(TLS.replace("@PORT@", str(port)))
             assert done.stdout == "proxied b'ok'\ndirect b'ok'\nfronted TLSV1_ALERT_ACCESS_DENIED\n", (
                 done.error,

@@ -28,7 +28,7 @@ def plain() -> Iterator[SandboxSync]:
         yield box
 
 
-LOOP_ONLY = {"start", "machine", "python", "new_interpreter", "result"}
+LOOP_ONLY = {"start", "machine", "python", "new_interpreter", "result", "refused"}
 """What only code of the event loop can use: interpreters with their sub-calls."""
 
 

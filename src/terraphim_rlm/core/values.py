@@ -104,6 +104,8 @@ class Resources:
         _positive("Resources", "disk_mb", self.disk_mb, 1_048_576)
         _positive("Resources", "output_bytes", self.output_bytes, 1 << 40)
         _positive("Resources", "network_mb", self.network_mb, 1_048_576)
+        if not isinstance(self.network, str):  # a list, too, can then be compared and kept by
+            object.__setattr__(self, "network", tuple(self.network))
 
 
 @dataclass(frozen=True, slots=True)
