@@ -251,6 +251,12 @@ async def test_a_listing_shows_hidden_files_modes_times_and_folders_that_may_not
     assert [info.path for info in found] == [".hidden", "p", "shut"]
 
 
+async def test_a_file_that_is_written_anew_has_no_setuid_bits(box: Sandbox) -> None:
+    await box.sh("touch run; chmod 6755 run")
+    await box.files.write("run", b"#!/bin/sh")
+    assert await _said(box, "stat -c %a run") == "755\n"
+
+
 async def test_replacing_a_file_keeps_its_mode_and_leaves_readers_of_the_old_one_alone(box: Sandbox) -> None:
     await box.run("open('f', 'w').write('old'); import os; os.chmod('f', 0o750); old = open('f')")
     await box.files.write("f", b"new")

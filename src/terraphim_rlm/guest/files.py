@@ -94,7 +94,10 @@ def _beside(path, name):
 
 
 def _target(path):
-    """The file that a path's last links lead to, and its permission bits; None when there is no such file yet."""
+    """The file that a path's last links lead to, and its permission bits; None when there is no such file yet.
+
+    Whoever replaces a file's content does not grant its owner's rights anew: setuid and setgid bits are not among them.
+    """
     for _ in range(_MOST_LINKS):
         try:
             mode = posix.lstat(path).st_mode
@@ -104,7 +107,7 @@ def _target(path):
             _check_file(mode)
             if not posix.access(path, posix.W_OK):
                 raise PermissionError(errno.EACCES, "")
-            return path, S_IMODE(mode)
+            return path, S_IMODE(mode) & 0o777
         link = posix.readlink(path)
         path = link if link.startswith(b"/") else _beside(path, link)
     raise OSError(errno.ELOOP, "")
