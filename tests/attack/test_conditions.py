@@ -13,15 +13,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from terraphim_rlm.core.errors import InternalError, InvalidArgument
-from terraphim_rlm.testing.attack import conditions, harness, network, steps
+from terraphim_rlm.core.errors import InternalError
+from terraphim_rlm.testing.attack import conditions, network, stage
 from terraphim_rlm.testing.attack.harness import Harness
 from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.model import Outcome, Row, Seen, Step
+from terraphim_rlm.testing.attack.stage import Stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 CALM = Row("A00", "P1", "does nothing", (Step("print('calm')"),))
@@ -49,15 +49,14 @@ async def attacked(lab: Lab, anyio_backend: str) -> AsyncIterator[Harness]:
 def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fault], None]:
     """Makes the product commit a fault at the end of every row."""
     monkeypatch.setattr(conditions, "_SETTLE", 0.1)
-    real = harness.run_steps
+    real = Stage.play
 
     def planted(fault: Fault) -> None:
-        async def run(row: Row, backend: Any, lab: Lab, mark: str, **options: Any) -> list[Seen]:
-            seen = await real(row, backend, lab, mark, **options)
-            fault(seen, mark)
-            return seen
+        async def play(self: Stage) -> None:
+            await real(self)
+            fault(self.seen, self.mark)
 
-        monkeypatch.setattr(harness, "run_steps", run)
+        monkeypatch.setattr(Stage, "play", play)
 
     return planted
 
@@ -93,8 +92,8 @@ async def test_i2_sees_a_call_that_never_ends(attacked: Harness, monkeypatch: py
     async def forever(*_arguments: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(steps, "_execute", forever)
-    monkeypatch.setattr(steps, "_HANG", -conditions.LATE - 4.9)
+    monkeypatch.setattr(stage, "_execute", forever)
+    monkeypatch.setattr(stage, "HANG", -stage.LATE - 4.9)
     assert "I2: a step was still running" in await found(attacked)
 
 
@@ -142,18 +141,20 @@ async def test_i4_sees_a_temporary_file_left(attacked: Harness, plant: Callable[
     Path(left[0]).unlink()
 
 
-async def test_i4_sees_a_socket_left(attacked: Harness, plant: Callable[[Fault], None]) -> None:
+async def test_i4_sees_a_socket_left(attacked: Harness, lab: Lab, plant: Callable[[Fault], None]) -> None:
     with contextlib.ExitStack() as stack:
 
         def listen(_seen: list[Seen], _mark: str) -> None:
-            stack.enter_context(socket.socket(socket.AF_UNIX)).bind("\0trlm-attack-left")
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0{lab.root.name}-left")
 
         plant(listen)
-        assert "I4: left on the host: socket @trlm-attack-left" in await found(attacked)
+        assert f"I4: left on the host: socket @{lab.root.name}-left" in await found(attacked)
 
 
-async def test_i4_sees_a_control_group_left(attacked: Harness, plant: Callable[[Fault], None]) -> None:
-    own = next((trace for trace in conditions._traces() if trace.startswith("cgroup ")), None)
+async def test_i4_sees_a_control_group_left(
+    attacked: Harness, lab: Lab, plant: Callable[[Fault], None]
+) -> None:
+    own = next((trace for trace in conditions._traces(lab) if trace.startswith("cgroup ")), None)
     if own is None:
         pytest.skip("no control groups for sandboxes here")
     left = Path(own.removeprefix("cgroup ")).with_name("left")
@@ -245,58 +246,36 @@ async def test_a_row_whose_payload_got_nowhere_is_not_a_pass(attacked: Harness) 
     assert "did not come to its end" in (await attacked.run_row(row)).why
 
 
-async def test_a_control_that_does_no_harm_fails_its_row(
+async def test_a_row_that_never_ends_is_given_up_and_told_as_hung(
     attacked: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harmless = Outcome("B01", "control", "failed", "no harm was done")
-    good = Outcome("B01", "row", "passed")
-    assert harness.verdict(harness.ROWS["B01"], good, harmless) == "failed"
-    told = harness.summary("bubblewrap", {"B01": (good, harmless)})
-    assert (told["passed"], told["failed"], told["p0_failed"], told["controls_proven"]) == (
-        0,
-        ["B01"],
-        ["B01"],
-        0,
-    )
+    async def forever(_stage: Stage) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Row, "deadline", 0.2)
+    outcome = await attacked.run_row(replace(CALM, steps=(), act=forever))
+    assert (outcome.verdict, outcome.hung) == ("failed", True)
+    assert "I2: it was not over after" in outcome.why
 
 
-async def test_the_command_gives_its_six_words_and_not_run_is_not_a_pass(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    table = {key: harness.ROWS[key] for key in ("A20", "B01", "B08", "B25")}
-    monkeypatch.setattr(harness, "ROWS", table)
-    monkeypatch.setattr(harness, "why_none", lambda: "no namespaces")
-    rows: list[Any] = []
-    told = await harness.attack("bubblewrap", "pr", rows.append)
-    assert [row["id"] for row in rows] == list(table)
-    assert told == {
-        "backend": "bubblewrap",
-        "cases": 4,
-        "passed": 3,
-        "failed": [],
-        "not_run": {
-            "B25": "no namespaces",
-            "B01 control": "no namespaces",
-            "B08 control": table["B08"].no_control,
-        },
-        "p0_failed": [],
-        "controls_proven": 0,
-    }
+async def test_a_row_that_breaks_is_told_as_failed_and_stops_nothing(attacked: Harness) -> None:
+    async def broken(_stage: Stage) -> None:
+        raise ValueError("no such thing")
+
+    outcome = await attacked.run_row(replace(CALM, steps=(), act=broken))
+    assert (outcome.verdict, outcome.why) == ("failed", "ValueError: no such thing")
+    assert (await attacked.run_row(CALM)).verdict == "passed"
 
 
-async def test_an_unknown_tier_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="no tier 'all'"):
-        await harness.attack("bubblewrap", "all", lambda _row: None)
+async def test_what_an_act_finds_wrong_or_got_fails_its_row(attacked: Harness, lab: Lab) -> None:
+    async def finds(stage: Stage) -> None:
+        stage.expect(False, "that is not so")
+        stage.saw(f"it says {lab.secret}", "a file")
+
+    why = (await attacked.run_row(replace(CALM, steps=(), act=finds))).why
+    assert why.startswith("that is not so; the canary came out by a file")
 
 
 def test_the_network_of_a_machine_is_never_taken_for_the_harness_own() -> None:
     with pytest.raises(InternalError, match="no network namespace of the harness"):
         network.close_off()
-
-
-def test_every_p0_row_has_a_control_or_says_why_not() -> None:
-    for row in harness.ROWS.values():
-        if row.severity == "P0":
-            assert bool(row.off) != bool(row.no_control), row.id
-        else:
-            assert not row.off, row.id

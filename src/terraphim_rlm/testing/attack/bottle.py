@@ -1,7 +1,7 @@
 """A throwaway host: a process with its own pids, mounts, network, names and IPC, and hard bounds.
 
 Controls run in one, and so does every row that names an address. What they break is gone with it.
-`python -m terraphim_rlm.testing.attack.bottle row|control ID FOLDER [CGROUP..]` is what runs inside.
+`python -m terraphim_rlm.testing.attack.bottle row|control ID FOLDER SEED [CGROUP..]` is what runs inside.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from terraphim_rlm.sandbox.keeper.groups import Group, Groups, hierarchies
 from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.model import Outcome, Row
 
-SECONDS = 60.0
-"""Wall time of everything in one bottle; then all of it is killed."""
+SECONDS = 30.0
+"""Wall time that a bottle takes besides its row; then all of it is killed."""
 _BOUNDS = {"memory": 3 << 30, "pids": 400}
-_CPU_SECONDS = 60
+_CPU_SECONDS = 120
 _NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -44,19 +44,20 @@ def why_none() -> str:
     return f"no throwaway namespaces here: {said[-200:]}" if done.returncode else ""
 
 
-async def in_bottle(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outcome:
+async def in_bottle(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int = 0) -> Outcome:
     """Runs a row or its control in a bottle of its own."""
-    return await asyncio.to_thread(_run, kind, row, lab)
+    return await asyncio.to_thread(_run, kind, row, lab, seed)
 
 
-def _run(kind: Literal["row", "control"], row: Row, lab: Lab) -> Outcome:
+def _run(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int) -> Outcome:
     groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), os.getpid())
     group = groups.make("bottle", _BOUNDS) if os.geteuid() == 0 else Group()
-    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), *group.entrances()]
+    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), str(seed)]
+    seconds = SECONDS + row.deadline
     try:
-        done = process.run(command(argv), timeout=SECONDS, env=_environment())
+        done = process.run(command([*argv, *group.entrances()]), timeout=seconds, env=_environment())
     except subprocess.TimeoutExpired:
-        return Outcome(row.id, kind, "failed", f"it was not over after {SECONDS:.0f} s", SECONDS)
+        return Outcome(row.id, kind, "failed", f"it was not over after {seconds:.0f} s", seconds, hung=True)
     finally:
         while not group.remove():
             pass
@@ -79,7 +80,7 @@ def _text(path: str) -> str:
         return file.read()
 
 
-async def _inside(kind: str, row: Row, folder: str) -> Outcome:
+async def _inside(kind: str, row: Row, folder: str, seed: int) -> Outcome:
     from terraphim_rlm.testing.attack.control import run_control
     from terraphim_rlm.testing.attack.harness import Harness
     from terraphim_rlm.testing.attack.network import Sinks, close_off
@@ -89,14 +90,14 @@ async def _inside(kind: str, row: Row, folder: str) -> Outcome:
         if kind == "control":
             return await run_control(row, lab, sinks)
         async with Harness(lab, sinks) as harness:
-            return await harness.run_row(row)
+            return await harness.run_row(row, seed)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Inside the bottle: bounds first, then the work; the outcome is the last line of the output."""
     from terraphim_rlm.testing.attack.table import ROWS
 
-    kind, identity, folder, *groups = arguments
+    kind, identity, folder, seed, *groups = arguments
     if os.getppid() != 0:
         sys.stderr.write("Not in a bottle.\n")
         return 2
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
             file.write(b"0")
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    outcome = asyncio.run(_inside(kind, ROWS[identity], folder))
+    outcome = asyncio.run(_inside(kind, ROWS[identity], folder, int(seed)))
     sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
     return 0
 

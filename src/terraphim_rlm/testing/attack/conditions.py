@@ -1,7 +1,7 @@
 """Post-conditions: what must be as it was after every row, whatever the row did. The harness checks, not the row.
 
-I1 (a service's health), I8 (its history), I10 (the network's sinks, see `network`) and I12 (budgets) are no matter
-of a bare sandbox.
+I1 (a service's health) and I8 (its history) are checked where a row uses one, see `service`; I10 where it plays among
+the sinks of a network, see `network`; I12 where a model's budget is spent.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from terraphim_rlm.core.values import Status
+from terraphim_rlm.core.values import Limits, Status, Usage
 from terraphim_rlm.sandbox.keeper import orphans
 from terraphim_rlm.testing.attack.lab import Lab
-from terraphim_rlm.testing.attack.model import Seen
+from terraphim_rlm.testing.attack.model import LATE, SETTLE, Seen
 
 MARK = "TRLM_ATTACK_CASE"
-LATE = 5.0
-"""Seconds past its time-out at which a step must have ended."""
 RSS_GROWTH = 64 << 20
 DESCRIPTORS = 5
 STALL = 2.0
 """Longest silence of a neighbour that prints each 100 ms, on backends that share a kernel."""
-_SETTLE = 10.0
+_SETTLE = SETTLE
 _CLOCK = 0.5
 
 _SYSCTLS = (
@@ -61,12 +59,12 @@ def baseline(lab: Lab) -> Baseline:
     gc.collect()
     return Baseline(
         processes=frozenset(descendants()),
-        traces=frozenset(_traces()),
+        traces=frozenset(_traces(lab)),
         files=_files(lab),
         machine=_machine(),
         keys=_keys(),
         clock=_clock(),
-        rss=_rss(),
+        rss=resident(),
         descriptors=_descriptors(),
     )
 
@@ -107,9 +105,9 @@ def _leftovers(before: Baseline, lab: Lab, mark: str) -> Iterator[str]:
         yield f"I3: {len(left)} processes of ours are left: {_named(left)}"
     if left := marked(mark):
         yield f"I3: {len(left)} processes with the case's mark are left: {_named(left)}"
-    if new := sorted(set(_traces()) - before.traces):
+    if new := sorted(set(_traces(lab)) - before.traces):
         yield f"I4: left on the host: {', '.join(new)[:300]}"
-    if (growth := _rss() - before.rss) > RSS_GROWTH:
+    if (growth := resident() - before.rss) > RSS_GROWTH:
         yield f"I6: the harness grew by {growth >> 20} MB"
     if abs(change := _descriptors() - before.descriptors) > DESCRIPTORS:
         yield f"I6: {change:+d} descriptors"
@@ -124,6 +122,16 @@ def _leftovers(before: Baseline, lab: Lab, mark: str) -> Iterator[str]:
         yield f"I11: {more} more keys in the kernel's keyrings"
     if abs(_clock() - before.clock) > _CLOCK:
         yield "I11: the clock was moved"
+
+
+def overspent(usage: Usage, limits: Limits) -> list[str]:
+    """Whether more was spent than might be (I12)."""
+    pairs = (("tokens", usage.tokens, limits.tokens), ("calls", usage.calls, limits.calls))
+    return [
+        f"I12: {used} of {most} {name} were spent"
+        for name, used, most in pairs
+        if most is not None and used > most
+    ]
 
 
 def descendants() -> set[int]:
@@ -153,7 +161,7 @@ def _named(pids: set[int]) -> str:
     return "; ".join(words)
 
 
-def _traces() -> Iterator[str]:
+def _traces(lab: Lab) -> Iterator[str]:
     own = f".{os.getpid()}."
     for folder, names, _files_there in os.walk("/sys/fs/cgroup"):
         for name in [name for name in names if name.startswith("trlm-") and own in name]:
@@ -163,7 +171,7 @@ def _traces() -> Iterator[str]:
     for folder in ("/run/netns", "/var/run/netns"):
         yield from (f"netns {folder}/{name}" for name in _subfolders(folder, files=True))
     for line in _bytes("/proc/net/unix", 1 << 22).decode("utf-8", "replace").splitlines():
-        if "trlm-attack" in (path := line.rpartition(" ")[2]):
+        if lab.root.name in (path := line.rpartition(" ")[2]):
             yield f"socket {path}"
 
 
@@ -175,10 +183,12 @@ def _subfolders(folder: str, *, files: bool = False) -> list[str]:
 
 
 def _files(lab: Lab) -> dict[str, int]:
-    """What the product keeps or forgets in its data and temporary folders."""
+    """What the product keeps or forgets in its data and temporary folders; its caches are bounded, and meant to be kept."""
     found = {}
     for top in ("tmp", "data"):
         for path in (lab.root / top).rglob("*"):
+            if path.is_relative_to(lab.root / "data" / "cache"):
+                continue
             try:
                 found[str(path.relative_to(lab.root))] = 0 if path.is_dir() else path.lstat().st_blocks * 512
             except FileNotFoundError:
@@ -205,7 +215,8 @@ def _clock() -> float:
     return time.time() - time.monotonic()
 
 
-def _rss() -> int:
+def resident() -> int:
+    """Bytes of memory that this process holds."""
     return int(_bytes("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

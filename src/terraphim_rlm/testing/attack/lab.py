@@ -34,12 +34,14 @@ class Lab:
         self._stack = ExitStack()
         self._parent = parent
         self.secret = f"canary-{secrets.token_hex(16)}"
+        self.root = Path()
+        self.canary = self.shared = Path()
 
     def __enter__(self) -> Self:
         self.root = Path(tempfile.mkdtemp(prefix="trlm-attack-", dir=self._parent))
         self._stack.callback(shutil.rmtree, self.root, ignore_errors=True)
         self.root.chmod(0o755)  # the sandbox's uid could read the canary, were it in its view
-        for name, mode in (("tmp", 0o1777), ("data", 0o700), ("canary", 0o755), ("shared", 0o1777)):
+        for name, mode in (("tmp", 0o1777), ("data", 0o700), ("canary", 0o777), ("shared", 0o1777)):
             (self.root / name).mkdir()
             (self.root / name).chmod(mode)
         self.canary = self.root / "canary" / "file"
@@ -100,7 +102,8 @@ class Lab:
 
     def _canary_state(self) -> tuple[str, ...]:
         names = sorted(path.name for path in self.canary.parent.iterdir())
-        return (hashlib.sha256(self.canary.read_bytes()).hexdigest(), *names)
+        content = self.canary.read_bytes() if self.canary.exists() else b""
+        return (hashlib.sha256(content).hexdigest(), *names)
 
     def _listen(self, address: str) -> socket.socket:
         listener = self._stack.enter_context(socket.socket(socket.AF_UNIX))

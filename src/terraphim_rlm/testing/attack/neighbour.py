@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from terraphim_rlm.core.errors import RlmError
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.testing.attack.conditions import STALL
@@ -27,17 +28,24 @@ class Neighbour:
         self._task: asyncio.Task[object] | None = None
 
     async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def _begin(self) -> None:
+        self._first.clear()
         await self._box.start()
         self._task = asyncio.create_task(self._box.run(_BEAT, timeout=None, on_output=self._heard))
         await asyncio.wait_for(self._first.wait(), 10)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, RlmError):
                 await self._task
         await self._box.close()
 
@@ -47,6 +55,12 @@ class Neighbour:
             self._longest = max(self._longest, now - self._last)
         self._last = now
         self._first.set()
+
+    async def revive(self) -> None:
+        """Replaces one that the last row ended."""
+        if self._task is None or self._task.done():
+            await self._end()
+            await self._begin()
 
     def watch(self) -> None:
         """Begins a new watch."""

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from terraphim_rlm.sandbox.egress import addresses, dial, dns, gate, heads, names, opening, rules, visit
-from terraphim_rlm.testing.attack.lab import Lab
+from terraphim_rlm.testing.attack.weak import Place
 
 
 @contextlib.contextmanager
@@ -24,14 +24,14 @@ def _replaced(*changes: tuple[Any, str, Any]) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def any_address(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def any_address(_place: Place) -> contextlib.AbstractContextManager[None]:
     """Whatever a name leads to is dialled."""
     return _replaced(
         (addresses, "why_not", lambda _address: ""), (addresses, "is_own", lambda _address: False)
     )
 
 
-def no_gateway(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def no_gateway(_place: Place) -> contextlib.AbstractContextManager[None]:
     """Nothing listens inside: for controls whose sandbox has the network of its host."""
 
     async def opened(*_arguments: object) -> None:
@@ -40,12 +40,12 @@ def no_gateway(_lab: Lab) -> contextlib.AbstractContextManager[None]:
     return _replaced((opening, "opened", opened))
 
 
-def any_name(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def any_name(_place: Place) -> contextlib.AbstractContextManager[None]:
     """Whatever is asked for is allowed."""
     return _replaced((rules.Allowlist, "why_not", lambda _self, _host, _port: ""))
 
 
-def names_looked_up(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def names_looked_up(_place: Place) -> contextlib.AbstractContextManager[None]:
     """Questions for names are handed on to the world's name servers."""
     answer = gate.Gate._name
 
@@ -58,7 +58,7 @@ def names_looked_up(_lab: Lab) -> contextlib.AbstractContextManager[None]:
     return _replaced((gate.Gate, "_name", name))
 
 
-def loose_match(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def loose_match(_place: Place) -> contextlib.AbstractContextManager[None]:
     """A name is allowed when an allowed one stands anywhere in it."""
 
     def admits(self: rules.Rule, host: names.Host, _port: int) -> bool:
@@ -67,7 +67,7 @@ def loose_match(_lab: Lab) -> contextlib.AbstractContextManager[None]:
     return _replaced((rules.Rule, "admits", admits))
 
 
-def two_parsers(_lab: Lab) -> contextlib.AbstractContextManager[None]:
+def two_parsers(_place: Place) -> contextlib.AbstractContextManager[None]:
     """A name is allowed by its end, and dialled by its beginning: what a library in C makes of it."""
 
     def authority(text: str, default: int | None) -> tuple[names.Host, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from terraphim_rlm.testing.attack.model import SMALL, Row, Seen, Step
+from terraphim_rlm.testing.attack.model import SMALL, Check, Row, Seen, Step
 
 
-def ends_within(seconds: float) -> object:
+def ends_within(seconds: float) -> Check:
     """A check: the first step came back no later than `seconds` past its time-out."""
 
     def check(seen: list[Seen]) -> str:
@@ -77,8 +77,12 @@ while alive + len(dead) < len(children) and time.monotonic() < end:
     try: alive += len(os.read(told[0], 100))
     except OSError: pass
     dead |= {pid for pid in children if pid not in dead and os.waitpid(pid, os.WNOHANG) != (0, 0)}
-held = len(children) - len(dead)
-if alive * 32 > 300 and held * 32 > 300: harm(held, "processes hold", held * 32, "MB of 256")
+def resident(pid):
+    try:
+        with open(f"/proc/{pid}/statm") as file: return int(file.read().split()[1]) * 4096 >> 20
+    except (OSError, IndexError): return 0
+held = sum(resident(pid) for pid in children)  # at one moment: who was killed meanwhile holds nothing
+if held > 384: harm("processes hold", held, "MB of 256 together")
 for pid in children:
     try: os.kill(pid, 9)
     except OSError: pass
@@ -192,7 +196,7 @@ ROWS = (
     Row(
         "A01", "P1", "fork bomb in bash",
         (Step("bomb() { bomb | bomb & }; bomb; wait; sleep 30", "sh", ("timeout", "exit_nonzero", "killed", "oom", "ok"), 3.0),),
-        needs=("pids-group",), check=ends_within(3.0),  # type: ignore[arg-type]
+        needs=("pids-group",), check=ends_within(3.0),
     ),
     Row(
         "A02", "P1", "fork bomb whose children leave their session and parent",
@@ -213,8 +217,8 @@ ROWS = (
     Row("A15", "P1", "prints one line of 100 MB", (Step("print('x' * 100_000_000)", timeout=10), _AFTER), check=lambda seen: cut_short(seen) or goes_on(seen)),
     Row("A18", "P1", "opens descriptors until there are no more", (Step(_DESCRIPTORS), _AFTER), check=goes_on),
     Row("A19", "P1", "spins on every CPU", (Step(_SPIN, expect=("timeout",), timeout=3.0), _AFTER), check=goes_on),
-    Row("A20", "P1", "sleeps past its time-out", (Step("time.sleep(10**8)", expect=("timeout",), timeout=1.0), _AFTER), check=lambda seen: ends_within(5.0)(seen) or goes_on(seen)),  # type: ignore[operator]
-    Row("A21", "P1", "ignores every signal that can be ignored", (Step(_STUBBORN, expect=("timeout",), timeout=1.0), _AFTER), check=lambda seen: ends_within(5.0)(seen) or goes_on(seen)),  # type: ignore[operator]
+    Row("A20", "P1", "sleeps past its time-out", (Step("time.sleep(10**8)", expect=("timeout",), timeout=1.0), _AFTER), check=lambda seen: ends_within(5.0)(seen) or goes_on(seen)),
+    Row("A21", "P1", "ignores every signal that can be ignored", (Step(_STUBBORN, expect=("timeout",), timeout=1.0), _AFTER), check=lambda seen: ends_within(5.0)(seen) or goes_on(seen)),
     Row("A23", "P1", "leaves a daemon behind that closed everything", (Step(_DAEMON), _AFTER), check=goes_on),
     Row("A24", "P1", "ends while its child still holds its output", (Step("sleep 1000 & exit 0", "sh"),), check=lambda seen: "" if seen[0].seconds < 3 else f"it took {seen[0].seconds:.1f} s"),
     Row("A25", "P1", "leaves zombies and orphans", (Step(_ZOMBIES), _AFTER), check=goes_on),

@@ -185,7 +185,7 @@ async def soak(
         deeds: the table.
 
     Returns:
-        What `harness.attack` returns (a case is one thing that is judged), and `seed`, `executions`, `seconds`, `growth`
+        What `tiers.attack` returns (a case is one thing that is judged), and `seed`, `executions`, `seconds`, `growth`
         (bytes for each execution, of owner and keeper), `deeds`, `statuses`, `wrong` and `samples`.
 
     Raises:
