@@ -63,12 +63,25 @@ def test_every_option_reaches_the_service(playing: Any) -> None:
     asked = playing(_whole)
     line = "ask Q a b --model m --sub-model s --base-url http://127.0.0.1:1/v1 --tokens 7 --seconds 8 --turns 9 --depth 0"
     assert (
-        run([*line.split(), "--dollars", "0.5", "--unpriced", "maximum", "--sandbox", "bubblewrap", "--json"])
+        run(
+            [
+                *line.split(),
+                "--dollars",
+                "0.5",
+                "--unpriced",
+                "maximum",
+                "--follow",
+                "run-1",
+                "--sandbox",
+                "bubblewrap",
+                "--json",
+            ]
+        )
         == 0
     )
     limits = Limits(tokens=7, seconds=8, turns=9, depth=0, dollars=0.5, unpriced="maximum")
     assert asked == [
-        AskRequest("Q", ("a", "b"), model="m", sub_model="s", base_url="http://127.0.0.1:1/v1", limits=limits, sandbox="bubblewrap")
+        AskRequest("Q", ("a", "b"), model="m", sub_model="s", base_url="http://127.0.0.1:1/v1", limits=limits, sandbox="bubblewrap", follow="run-1")
     ]  # fmt: skip
 
 
@@ -282,3 +295,13 @@ def test_a_dry_run_says_which_way_it_would_go_and_with_estimate_what_it_would_co
     assert json.loads(capsys.readouterr().out)["data"]["way"] == "loop"
     assert run([*command, "--dry-run", "--unpriced", "guess"]) == 2
     assert "--unpriced must be refuse or maximum" in capsys.readouterr().err
+
+
+def test_a_question_needs_an_input_or_a_run_to_follow(
+    playing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = playing(_whole)
+    assert run(["ask", "Q"]) == 2
+    assert "--follow RUN" in capsys.readouterr().err
+    assert run(["ask", "Q", "--follow", "run-1", "--json"]) == 0
+    assert asked == [AskRequest("Q", (), follow="run-1")]

@@ -24,8 +24,8 @@ EventType = Literal[
     "cell.started",  # {turn, execution_id, language, code}
     "cell.output",  # {execution_id, stream, text}
     "cell.finished",  # {execution_id, status, stdout, stderr, error, duration_ms}
-    "call.started",  # {call_id, op, count, chars}
-    "call.finished",  # {call_id, ok, failed, usage, seconds}
+    "call.started",  # {call_id, op, count, asked}: asked names the question, see `engine.again.digest`
+    "call.finished",  # {call_id, ok, failed, usage, seconds, value or error}: what the cell was given
     "verdict",  # {decision, findings}
     "budget.warning",  # {limit, used, of}
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on

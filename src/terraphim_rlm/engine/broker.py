@@ -16,6 +16,7 @@ from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
+from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
 from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.telling import Teller
@@ -86,13 +87,14 @@ class Broker:
             reply = self._nowait(self._request(call.args), _shares(call.args))
             if reply is None:
                 return False
-            call.reply(reply.text[:_MOST_REPLY])
-            self._told(call, 0, reply.usage)  # after the reply: the cell goes on meanwhile
+            text = reply.text[:_MOST_REPLY]
+            call.reply(text)
+            self._told(call, 0, reply.usage, value=text)  # after the reply: the cell goes on meanwhile
         except RlmError as error:
             call.fail(error)
             self._refused += 1
             if self._refused <= _MOST_REFUSALS:
-                self._told(call, 1, Usage())
+                self._told(call, 1, Usage(), error=described(error))
         return True
 
     def _nowait(self, request: ModelRequest, shares: bool) -> ModelReply | None:
@@ -110,10 +112,12 @@ class Broker:
         asks = self._sharing.ask if shares else self._asker.ask
         return await asks(self._model, self._account, request)
 
-    def _told(self, call: Call, failed: int, usage: Usage) -> None:
-        number = new_id("exec")
-        self._tell("call.started", call_id=number, op=call.op, count=1)
-        self._tell("call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage))
+    def _told(self, call: Call, failed: int, usage: Usage, **came: Any) -> None:
+        number, asked = new_id("exec"), digest(call.op, call.args)
+        self._tell("call.started", call_id=number, op=call.op, count=1, asked=asked)
+        self._tell(
+            "call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage), **came
+        )
 
     async def _answer(self, work: Callable[..., Awaitable[tuple[Any, int, Usage]]], call: Call) -> None:
         number = new_id("exec")
@@ -121,7 +125,8 @@ class Broker:
         prompts = call.args.get("items") if prompts is None else prompts
         count = len(prompts) if isinstance(prompts, list) else 1
         tell = self._tell if self._refused < _MOST_REFUSALS else _untold
-        tell("call.started", call_id=number, op=call.op, count=count)
+        tell("call.started", call_id=number, op=call.op, count=count, asked=digest(call.op, call.args))
+        came: dict[str, Any] = {}
         started = asyncio.get_running_loop().time()
         ok, failed, usage = False, count, Usage()
         try:
@@ -129,9 +134,11 @@ class Broker:
             ok = failed == 0
             self._refused += not ok
             call.reply(value)
+            came = {"value": value}
         except Exception as error:
             self._refused += 1
             call.fail(error)
+            came = {"error": described(error)}
             if not isinstance(error, RlmError):
                 raise
         finally:
@@ -142,6 +149,7 @@ class Broker:
                 failed=failed,
                 usage=to_json(usage),
                 seconds=round(asyncio.get_running_loop().time() - started, 6),
+                **came,
             )
 
     async def _query(self, call: Call) -> tuple[Any, int, Usage]:

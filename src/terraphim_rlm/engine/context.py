@@ -7,6 +7,7 @@ checks quotes against that, so nothing that a sandbox says about the input has t
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import mmap
@@ -25,6 +26,8 @@ from terraphim_rlm.sandbox.languages.python import Handover
 from terraphim_rlm.sandbox.link.memory import seal
 
 _STEP = 1 << 20
+_SAMPLES, _SAMPLE = 64, 4096
+"""How many samples of an input tell it from another, and their bytes: an input up to 256 KB is read whole."""
 _SHARE_OF_MEMORY = 0.6
 """Of the memory that is free when an input is read: it is held in memory, once, for all interpreters."""
 
@@ -110,6 +113,14 @@ class Context:
             body = self._mapped()[span.start : span.end].decode("utf-8", "replace")
             parts.append(f"--- {span.path} ---\n{body}" if self.kind == "files" else body)
         return "\n".join(parts)
+
+    def fingerprint(self) -> str:
+        """Tells whether an input read again is likely the same: its files, their sizes, and samples of its bytes."""
+        names = repr([(span.path, span.start, span.end) for span in self.spans])
+        mark = hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=16)
+        for start in range(0, self.size, max(self.size // _SAMPLES, _SAMPLE)):
+            mark.update(self._mapped()[start : start + _SAMPLE])
+        return mark.hexdigest()
 
     def preview(self, characters: int) -> str:
         """The first characters of the first file."""

@@ -9,6 +9,7 @@ from terraphim_rlm.core.errors import BudgetExceeded
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import to_json
 from terraphim_rlm.engine import prompts
+from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.checks import check_schema, is_not_found, value_of
 from terraphim_rlm.engine.node import Outcome
@@ -20,9 +21,10 @@ from terraphim_rlm.llm.client import Message, ModelReply, ModelRequest
 async def ask_directly(task: Task, asker: Asker, account: Account, tell: Teller) -> Outcome:
     """One call. A limit gives a partial outcome; a provider's failure raises."""
     assert task.context is not None
+    past = earlier(task.past, None) if task.past is not None else ""
     messages = (
         Message("system", prompts.DIRECT),
-        Message("user", prompts.direct(task.question, task.context.text(), task.schema)),
+        Message("user", prompts.direct(task.question, task.context.text(), task.schema, past)),
     )
     request = ModelRequest(messages, purpose="direct", node=tell.node, schema=task.schema)
     tell("node.started", depth=0, question=task.question)

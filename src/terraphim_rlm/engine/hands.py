@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from terraphim_rlm.core.errors import NotSupported, SandboxLost
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
 from terraphim_rlm.engine import prompts
+from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
 from terraphim_rlm.engine.keeping import keep_or_go_back
@@ -27,10 +28,12 @@ from terraphim_rlm.engine.replies import (
     Snapshot,
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
+from terraphim_rlm.engine.replies.commands import Language
 from terraphim_rlm.engine.spill import spill
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.guest.values import TOO_LARGE
 from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.link.calls import CallHandler
 from terraphim_rlm.sandbox.link.execution import Final, final_of
 from terraphim_rlm.sandbox.link.streams import OnOutput, StreamName
 from terraphim_rlm.sandbox.sandbox import Sandbox
@@ -91,6 +94,7 @@ class Hands:
         self._interpreter = interpreter
         self._cwd = interpreter.cwd
         self._broker = broker
+        self._handler: CallHandler = broker
         self._account = account
         self._guard = guard
         self._tell = teller
@@ -138,6 +142,29 @@ class Hands:
     async def run_cell(self, code: str) -> ExecutionResult:
         """Runs one cell that the host wrote."""
         return await self._code(1, code, Done())
+
+    async def again(self, past: Past) -> Redone:
+        """Does what an earlier run did to its sandbox, with the answers that its sub-calls had."""
+        own, self._handler = self._handler, Recorded(past.calls, self._tell)
+        ran = left_out = other = 0
+        try:
+            for step in past.steps:
+                if step.kind != "cell":
+                    command = (
+                        Snapshot(step.text, 0, 0) if step.kind == "snapshot" else Rollback(step.text, 0, 0)
+                    )
+                    other += not await self._state(command, Done())
+                elif step.status not in ("ok", "exit_nonzero"):
+                    left_out += 1
+                else:
+                    language = cast("Language", step.language)
+                    result = await self._cell(0, Code(language, step.text, 0, 0), Done())
+                    ran += 1
+                    other += (result.status, result.stdout) != (step.status, step.stdout)
+        finally:
+            self._handler = own
+        self.shown = ""
+        return Redone(ran, left_out, other)
 
     async def variables(self) -> str:
         """Names, types and sizes of what the cells have set, one a line."""
@@ -191,7 +218,7 @@ class Hands:
             code,
             timeout=CELL_SECONDS,
             cap=None if math.isinf(left) else max(left, 0.01),
-            handler=self._broker,
+            handler=self._handler,
             on_output=self._output(number),
         )
         result = await self._end(number, code, self._sandbox.result(end, refused=refused), done)

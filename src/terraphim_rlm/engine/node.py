@@ -66,6 +66,8 @@ class Brief:
     schema: Mapping[str, Any] | None = None
     """JSON Schema of the answer's value; None = any."""
     checks: Checks = field(default_factory=Checks)
+    past: str = ""
+    """What the model is told of the run that this one follows."""
 
 
 class Node:
@@ -80,7 +82,7 @@ class Node:
         self._guards = Guards(brief.checks, has_input=brief.context is not None)
         self._transcript = Transcript(prompts.system(PROFILES[brief.model.info.profile]))
         self._opening = prompts.opening(
-            Opening(brief.question, brief.context, hands.bounds, brief.schema, hands.showing.mark)
+            Opening(brief.question, brief.context, hands.bounds, brief.schema, hands.showing.mark, brief.past)
         )
         self._silent = self._corrections = 0
         self._said = ""

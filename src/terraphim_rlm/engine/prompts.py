@@ -27,6 +27,8 @@ class Opening:
     """JSON Schema of the answer; None = any."""
     mark: str = ""
     """The run's; see `neutral`."""
+    past: str = ""
+    """Of the run that this one follows; see `again.earlier`."""
 
 
 SYSTEM = """\
@@ -76,7 +78,7 @@ def system(profile: ModelProfile) -> str:
 
 def opening(brief: Opening) -> str:
     """The first user message: the question and what the input is, never the input itself."""
-    parts = [f"Question: {brief.question}", describe(brief.context)]
+    parts = [f"Question: {brief.question}", *([brief.past] if brief.past else []), describe(brief.context)]
     if brief.schema is not None:
         parts.append(form(brief.schema))
     if brief.mark:
@@ -172,8 +174,9 @@ def budget(left: Remaining) -> str:
     return f"Left: {', '.join(parts)}." if parts else "There is no limit on tokens."
 
 
-def direct(question: str, text: str, schema: Mapping[str, Any] | None = None) -> str:
-    asked = f"<<<\n{text}\n>>>\n\nQuestion: {question}"
+def direct(question: str, text: str, schema: Mapping[str, Any] | None = None, past: str = "") -> str:
+    before = f"{past}\n\n" if past else ""
+    asked = f"<<<\n{text}\n>>>\n\n{before}Question: {question}"
     return asked if schema is None else f"{asked}\n\n{form(schema)}"
 
 

@@ -57,6 +57,8 @@ class Run:
         )
         if context and str(context.skipped):
             about = {**(about or {}), "skipped": str(context.skipped)}
+        if about and context and task.inputs:
+            about = {**about, "inputs": list(task.inputs), "print": context.fingerprint()}
         self._root(
             "run.started",
             question=task.question,
@@ -65,6 +67,7 @@ class Run:
             limits=to_json(task.limits),
             context=about,
             route=task.way,
+            follows=task.past.run if task.past else None,
         )
 
     async def work(self) -> Answer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from terraphim_rlm.core.values import Limits
+from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.asker import DEFAULT_REPLY
 from terraphim_rlm.engine.context import Context
 from terraphim_rlm.engine.guards import Checks
@@ -33,6 +34,10 @@ class Task:
     schema: Mapping[str, Any] | None = None
     route: Route = "auto"
     """As the caller asked for it; `way` says what it comes to."""
+    past: Past | None = None
+    """The earlier run that this one follows; its steps are done again, unless they are none."""
+    inputs: tuple[str, ...] = ()
+    """Absolute paths that the input was read from; empty when it was given otherwise."""
     checks: Checks = field(default_factory=Checks)
     """Of the answer; children have the same ones, but for `verify`."""
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from terraphim_rlm.core.errors import BudgetExceeded
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account, Ledger
+from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.broker import Broker, InputPart
 from terraphim_rlm.engine.context import Context, make_context
@@ -52,8 +54,15 @@ class Tree:
     async def root(self, tell: Teller) -> Outcome:
         """The node that the question is put to."""
         task = self._task
-        brief = Brief(task.question, task.context, task.model, task.schema, task.checks)
-        return await Node(brief, self._ledger.root, self._asker, self.root_hands(tell), tell).run()
+        hands, past = self.root_hands(tell), ""
+        if task.past is not None:
+            try:
+                past = earlier(task.past, await hands.again(task.past) if task.past.steps else None)
+            except BudgetExceeded as error:
+                tell("error", **error.to_json())
+                return Outcome(None, "", error.row.termination, partial=True, error=error)  # type: ignore[arg-type]
+        brief = Brief(task.question, task.context, task.model, task.schema, task.checks, past)
+        return await Node(brief, self._ledger.root, self._asker, hands, tell).run()
 
     def root_hands(self, tell: Teller) -> Hands:
         """The sandbox's own interpreter, with the run's input in it."""

@@ -43,6 +43,8 @@ class AskRequest:
     schema: Mapping[str, Any] | None = None
     packages: tuple[str, ...] = ()
     """Python packages for the code to import; see `service.packages`."""
+    follow: str | None = None
+    """Id of a run to go on from; without `paths` and `text`, over its input."""
 
 
 async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
@@ -62,7 +64,9 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             "auto",
             normalised(request.packages),
         )
-        asked = Question(request.question, named_inputs(request), request.schema, sinks=tuple(sinks))
+        asked = Question(
+            request.question, named_inputs(request), request.schema, request.follow, sinks=tuple(sinks)
+        )
         async with Desk(settings, keeps_spare=False) as desk:
             return await desk.ask(asked)
 

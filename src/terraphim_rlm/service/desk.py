@@ -7,6 +7,7 @@ import errno
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from terraphim_rlm.core.errors import DiskFull, InternalError, InvalidArgument, 
 from terraphim_rlm.core.events import EventLog, EventSink
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
@@ -23,6 +25,7 @@ from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.spare import Spare
+from terraphim_rlm.service.following import followed
 from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
@@ -54,7 +57,8 @@ class Question:
     text: str
     context: Any = None
     schema: Schema | None = None
-    follow: Answer | None = None
+    follow: Answer | str | None = None
+    """An answer of this desk, or the id of any run in the journal."""
     sinks: tuple[EventSink, ...] = ()
 
 
@@ -64,6 +68,10 @@ class _Kept:
     def __init__(self) -> None:
         self.sandbox: Sandbox | None = None
         self.context: Context | None = None
+        self.inputs: tuple[str, ...] = ()
+        """Absolute paths that the context was read from."""
+        self.past: Past | None = None
+        """A run of the journal whose steps come first."""
 
     async def close(self) -> None:
         try:
@@ -110,10 +118,13 @@ class Desk:
             raise InvalidArgument("The question is empty.", fix="Ask something.")
         own, over_input = self._settings, question.context is not None or question.follow is not None
         check_wanted(as_json_schema(question.schema), own.model.info, own.route, over_input=over_input)
-        kept = self._followed(question.follow) if question.follow else _Kept()
+        kept = self._kept_of(question.follow) if isinstance(question.follow, Answer) else _Kept()
         try:
+            if isinstance(question.follow, str):
+                await _recall(question.follow, kept, reads_input=question.context is None)
             if question.context is not None:
                 old, kept.context = kept.context, await _made(question.context)
+                kept.inputs = _paths_of(question.context)
                 if old is not None:
                     old.close()
             answer = await self._worked(self._run(question, kept))
@@ -122,6 +133,7 @@ class Desk:
             raise
         finally:
             self._prepare()
+        kept.past = None  # its steps are taken; whatever follows here goes on from the sandbox
         self._keep(answer.run_id, kept)
         return answer
 
@@ -137,6 +149,8 @@ class Desk:
             own.guard,
             as_json_schema(question.schema),
             own.route,
+            kept.past,
+            kept.inputs,
             checks_of(question.schema, own.checks),
         )
         return Run(task, log, lambda: self._sandbox_of(kept), partial(JournalLeases, self._journal))
@@ -162,7 +176,7 @@ class Desk:
         await self._journal.commit()
         return answer
 
-    def _followed(self, answer: Answer) -> _Kept:
+    def _kept_of(self, answer: Answer) -> _Kept:
         kept = self._kept.pop(answer.run_id, None)
         if kept is None:
             raise InvalidArgument(
@@ -212,6 +226,34 @@ async def _made(value: Any) -> Context:
     except asyncio.CancelledError:
         making.add_done_callback(_close_made)
         raise
+
+
+def _paths_of(value: Any) -> tuple[str, ...]:
+    """Where an input is read from, so that it can be read again; empty when it cannot."""
+    paths = [value] if isinstance(value, Path) else value
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, Path) for path in paths):
+        return ()
+    return tuple(str(path.expanduser().absolute()) for path in paths)
+
+
+async def _recall(run: str, kept: _Kept, *, reads_input: bool) -> None:
+    """Takes a run of the journal up: what it did, and, unless another one is given, its input.
+
+    Raises:
+        RunNotFound, InvalidArgument: it cannot be followed, or its input is not what it was.
+    """
+    found = await asyncio.to_thread(followed, run)
+    kept.past = found.past
+    if not reads_input or not found.had_input:
+        return
+    if not found.paths:
+        raise InvalidArgument(
+            f"The input of {found.past.run} came from no file.", fix="Give the input again."
+        )
+    paths = list(found.paths)
+    kept.context = await _made(paths if len(paths) > 1 else paths[0])
+    kept.inputs = tuple(map(str, paths))
+    found.check(kept.context)
 
 
 def _close_made(making: asyncio.Future[Context]) -> None:

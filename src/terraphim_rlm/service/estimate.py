@@ -19,6 +19,7 @@ from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.profiles import PROFILES
 from terraphim_rlm.llm.tokens import estimate as tokens_of
 from terraphim_rlm.service.ask import AskRequest, named_inputs, opened
+from terraphim_rlm.service.following import followed
 from terraphim_rlm.service.schemas import as_json_schema, check_wanted
 
 
@@ -58,6 +59,8 @@ async def estimate(request: AskRequest) -> Estimate:
     async with opened(request) as (model, sub_model):
         schema = as_json_schema(request.schema)
         given = named_inputs(request)
+        if given is None and request.follow is not None:
+            given = list(followed(request.follow).paths) or None
         check_wanted(schema, model.info, "auto", over_input=given is not None)
         context = None if given is None else make_context(given)
         try:

@@ -102,7 +102,7 @@ class Rlm:
         context: Any = None,
         *,
         schema: Schema | None = None,
-        follow: Answer | None = None,
+        follow: Answer | str | None = None,
         sinks: tuple[EventSink, ...] = (),
     ) -> Answer:
         """Answers one question.
@@ -110,7 +110,8 @@ class Rlm:
         Args:
             context: text, bytes, a JSON value, a `pathlib.Path` (file, folder, glob) or a list of paths.
             schema: JSON Schema that the answer's value must fit, or a pydantic model that must validate it.
-            follow: an answer of this entered `Rlm` to go on from: same input, same variables.
+            follow: an answer of this entered `Rlm` to go on from: same input, same variables. Or the id of any run in
+                the journal: its files are read again, and its cells done again with the answers that they had.
             sinks: get each event of the run as it happens.
 
         Raises:

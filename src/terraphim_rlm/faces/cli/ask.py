@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from terraphim_rlm.core.errors import Cancelled, InvalidArgument, RlmError, StoreError
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, StoreError
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.faces.cli import answers, files
 from terraphim_rlm.faces.cli.fetching import fetched
@@ -41,7 +41,7 @@ _MOST_SCHEMA = 1_000_000
 
 def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
-    paths: Annotated[list[str], typer.Argument(metavar="PATH..|-", help="Files, folders, globs; - is standard input.")],
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH..|-", help="Files, folders, globs; - is standard input. With --follow: those of that run.")] = None,
     *,
     model: Model = None,
     sub_model: Annotated[str | None, typer.Option(metavar="M", help="Answers sub-calls, if another one than --model.")] = None,
@@ -52,6 +52,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     depth: Annotated[int, typer.Option(metavar="N", help="Most levels of child nodes.")] = _DEFAULT.depth,
     dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
     unpriced: Annotated[str, typer.Option(metavar="refuse|maximum", help="With --dollars, a model without a known price is refused, or charged the highest price known.")] = "refuse",
+    follow: Annotated[str | None, typer.Option(metavar="RUN", help="Go on from a run: its files are read again and its code done again, with the answers that its sub-calls had.")] = None,
     packages: Packages = None,
     allow: Allow = None,
     sandbox: Sandbox = "auto",
@@ -73,12 +74,16 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
                 dollars=dollars,
                 unpriced=cast("Unpriced", unpriced),
             )
+        if not paths and follow is None:
+            raise MissingArgument(
+                "No input is named.", fix="Name files or folders, - for standard input, or --follow RUN."
+            )
         wanted = None if schema is None else _schema(schema)
         from terraphim_rlm.service.ask import AskRequest
 
         request = AskRequest(
             question,
-            tuple(paths),
+            tuple(paths or ()),
             model=model,
             sub_model=sub_model,
             base_url=base_url,
@@ -87,6 +92,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             schema=wanted,
             packages=named_packages(packages),
             resources=Resources(network=allowed(allow)),
+            follow=follow,
         )
         if dry_run or estimate:
             _estimated(request, voice, costs=estimate)

@@ -34,6 +34,10 @@ class Call:
         """Raises `error` in the cell, by name and message. A bug of ours is not shown in detail."""
         self._answer(frames.FAIL, described(error))
 
+    def refuse(self, said: Mapping[str, Any]) -> None:
+        """As `fail`, with an error that `described` before."""
+        self._answer(frames.FAIL, dict(said))
+
     def _answer(self, kind: int, value: Any) -> None:
         if self._answered:
             return
