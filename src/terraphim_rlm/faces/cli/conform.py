@@ -18,28 +18,34 @@ if TYPE_CHECKING:
     from terraphim_rlm.testing.conformance.faults import Caught
 
 NOT_CONFORMING = 1
+_OURS = {"sandbox": "bubblewrap", "engine": "terraphim-rlm"}
 SHOWN = 3
 """Failing cases that are looked for, a fault."""
 
 
 def conform(
-    kind: Annotated[str, typer.Option(metavar="KIND", help="What is tested: sandbox.")] = "sandbox",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="What is tested: sandbox or engine.")] = "sandbox",
     target: Annotated[
-        str, typer.Option(metavar="NAME", help="A backend, or MODULE:ATTRIBUTE of your own Target.")
-    ] = "bubblewrap",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A backend; terraphim-rlm, rlms, dspy, rlmness or recursive-llm; or MODULE:ATTRIBUTE of your own Target.",
+        ),
+    ] = None,
     faults: Annotated[
         bool, typer.Option("--faults", help="Test the suite itself: each planted fault must fail a case.")
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Runs the conformance suite: everything that a sandbox promises, tried on this machine.
+    """Runs a conformance suite: everything that a sandbox or an engine promises, tried on this machine.
 
     A case is skipped only where the target's own capabilities say that it lacks something.
     """
     with speaking("conform", mode(as_json), debug) as voice:
         work = _faults if faults else _suite
-        found = Work(lambda: work(kind, target, voice), _stopped).run()
+        named = target or _OURS.get(kind, "")
+        found = Work(lambda: work(kind, named, voice), _stopped).run()
         if voice.quiet:
             write_out(as_text(found, indent=2) + "\n")
         else:
@@ -57,7 +63,7 @@ async def _suite(kind: str, name: str, voice: Voice) -> dict[str, Any]:
             voice.say(_line(outcome))
 
     suite = cases(kind)
-    async with opened(name) as target:
+    async with opened(name, kind) as target:
         return summary(target.name, await run_all(target, suite, emit))
 
 
@@ -87,8 +93,8 @@ async def _faults(kind: str, name: str, voice: Voice) -> dict[str, Any]:
             voice.say(f"{one_line(caught.fault.name, 56):<56}  {failing}")
 
     suite = cases(kind)
-    async with opened(name) as target:
-        return table(target.name, await catch_all(target, suite, SHOWN, emit))
+    async with opened(name, kind) as target:
+        return table(target.name, await catch_all(target, suite, SHOWN, emit, kind))
 
 
 def _sum_of_faults(found: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.testing.conformance.model import Box, Case, Opener, Outcome, Target
 from terraphim_rlm.testing.conformance.runner import Conformance, run_all, summary
 
-KINDS = ("sandbox",)
+KINDS = ("sandbox", "engine")
 
 __all__ = [
     "KINDS",

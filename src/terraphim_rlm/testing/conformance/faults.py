@@ -19,7 +19,7 @@ from terraphim_rlm.testing.conformance.lies.wrapped import FAULTS, Fault, Wrappe
 from terraphim_rlm.testing.conformance.model import Case, Target
 from terraphim_rlm.testing.conformance.runner import Conformance
 
-__all__ = ["FAULTS", "Caught", "Fault", "Wrapped", "catch", "catch_all", "table", "wrapped"]
+__all__ = ["FAULTS", "Caught", "Fault", "Wrapped", "catch", "catch_all", "faults", "table", "wrapped"]
 _ = (files, machines, options, results, rollbacks, states, streams)  # importing them fills the table
 
 
@@ -60,12 +60,25 @@ async def catch(fault: Fault, target: Target, cases: Iterable[Case], enough: int
     return Caught(fault, tuple(failing), tuple(errors), tuple(skipped))
 
 
+def faults(kind: str = "sandbox") -> Sequence[Fault]:
+    """The planted faults of a kind."""
+    if kind == "engine":
+        from terraphim_rlm.testing.conformance.engine import lies
+
+        return lies.FAULTS
+    return FAULTS
+
+
 async def catch_all(
-    target: Target, cases: Sequence[Case], enough: int, emit: Callable[[Caught], None] | None = None
+    target: Target,
+    cases: Sequence[Case],
+    enough: int,
+    emit: Callable[[Caught], None] | None = None,
+    kind: str = "sandbox",
 ) -> list[Caught]:
-    """Every fault of the table, see `catch`; `emit` gets each as it comes."""
+    """Every fault of a kind, see `catch`; `emit` gets each as it comes."""
     caught = []
-    for each in FAULTS:
+    for each in faults(kind):
         caught.append(await catch(each, target, cases, enough))
         if emit is not None:
             emit(caught[-1])

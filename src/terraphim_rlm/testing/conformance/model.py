@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -47,6 +47,17 @@ class Case:
     resources: Resources = Resources()  # noqa: RUF009 - frozen
     """Of its own sandbox."""
     seconds: float = SECONDS
+    source: str = ""
+    """The issue or measurement that it comes from, where it was somebody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCapabilities:
+    """What an engine says of itself."""
+
+    name: str
+    lacks: Mapping[str, str]
+    """What it does not offer -> why: `children`, `calls`, `fences`, `json`, `batched children`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +107,14 @@ class Group:
         return add
 
 
-def lacking(need: str, capabilities: ExecutorCapabilities) -> str:
+def lacking(need: str, capabilities: Any) -> str:
     """What the capability table lacks for a need; empty when nothing. The only reason for which a case is skipped.
 
     Args:
         need: `language:NAME`; `group:LIMIT`, a limit held for the sandbox as a whole; `limit:LIMIT`, one held in
-            any way; `files:LANGUAGE` or `interpreter:LANGUAGE`, what a snapshot holds besides.
+            any way; `files:LANGUAGE` or `interpreter:LANGUAGE`, what a snapshot holds besides; `offers:WHAT` of
+            an engine.
+        capabilities: a sandbox's `ExecutorCapabilities`, or `EngineCapabilities`.
     """
     kind, _, name = need.partition(":")
     return _NEEDS[kind](name, capabilities)
@@ -134,10 +147,15 @@ def _interpreter(language: str, capabilities: ExecutorCapabilities) -> str:
     )
 
 
-_NEEDS: dict[str, Callable[[str, ExecutorCapabilities], str]] = {
+def _offers(what: str, capabilities: EngineCapabilities) -> str:
+    return capabilities.lacks.get(what, "")
+
+
+_NEEDS: dict[str, Callable[[str, Any], str]] = {
     "language": _language,
     "group": _group,
     "limit": _limit,
     "files": _files,
     "interpreter": _interpreter,
+    "offers": _offers,
 }

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from terraphim_rlm.core.values import ExecutorCapabilities
 from terraphim_rlm.testing.conformance.checks import Tidy
 from terraphim_rlm.testing.conformance.model import Box, Case, Outcome, Target, lacking
 
@@ -50,7 +49,7 @@ class Conformance:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._held: _Held | None = None
-        self._capabilities: ExecutorCapabilities | None = None
+        self._capabilities: Any = None
 
     async def __aenter__(self) -> Self:
         box = await self._shared()
@@ -63,7 +62,8 @@ class Conformance:
         await self._drop()
 
     @property
-    def capabilities(self) -> ExecutorCapabilities:
+    def capabilities(self) -> Any:
+        """What the target says of itself."""
         assert self._capabilities is not None, "enter it first"
         return self._capabilities
 

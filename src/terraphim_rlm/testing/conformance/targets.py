@@ -17,8 +17,8 @@ _STANDARD = Resources()
 
 
 @asynccontextmanager
-async def opened(name: str) -> AsyncIterator[Target]:
-    """The target called `name`, for as long as the block: a backend's name, or `MODULE:ATTRIBUTE`, a `Target`.
+async def opened(name: str, kind: str = "sandbox") -> AsyncIterator[Target]:
+    """The target called `name`, for as long as the block: a backend's or an engine's, or `MODULE:ATTRIBUTE`, a `Target`.
 
     Raises:
         InvalidArgument: there is none of this name.
@@ -26,6 +26,12 @@ async def opened(name: str) -> AsyncIterator[Target]:
     """
     if ":" in name:
         yield _imported(name)
+        return
+    if kind == "engine":
+        from terraphim_rlm.testing.conformance.engine.targets import opened_engine
+
+        async with opened_engine(name) as engine:
+            yield engine
         return
     async with await choose(name) as backend:
         await backend.probe()

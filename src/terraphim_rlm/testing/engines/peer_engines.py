@@ -65,6 +65,7 @@ class Rlms:
         code = re.sub(
             r"\brlm_query\((.*?), .*?\)", r"rlm_query(\1)", step.get("code", "")
         )  # a child sees its prompt
+        code = re.sub(r"\brlm_query_batched\((.*), [^,]*?\)$", r"rlm_query_batched(\1)", code, flags=re.M)
         return _fenced("repl", code + end)
 
     def ask(self, script: dict[str, Any], context: Any) -> Any:

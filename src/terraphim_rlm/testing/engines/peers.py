@@ -40,6 +40,7 @@ class PeerEngine:
         try:
             done, _ = await asyncio.wait({working}, timeout=seconds)
         except asyncio.CancelledError:
+            working.add_done_callback(_seen)
             self.kill()
             raise
         if not done:
@@ -89,3 +90,9 @@ class PeerEngine:
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
+
+
+def _seen(working: asyncio.Future[dict[str, Any]]) -> None:
+    """Nobody waits for it any more."""
+    if not working.cancelled():
+        working.exception()

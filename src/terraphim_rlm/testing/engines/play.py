@@ -43,6 +43,7 @@ class Play:
         self.script = script
         self._write = write
         self._used: dict[str, int] = {}
+        self._first: dict[str, int] = {}
         self._lock = threading.Lock()
         self._failed = 0
         self.requests: list[dict[str, Any]] = []
@@ -75,6 +76,12 @@ class Play:
         self._note(marker, messages)
         used = self._used.get(marker, 0)
         self._used[marker] = used + 1
+        if (
+            marker != self.script["turns"][0][0]
+        ):  # several nodes may follow these steps: each is where its model is
+            used = sum(message["role"] == "assistant" for message in messages)
+            first = self._first.setdefault(marker, used)  # some engines begin with a message of their own
+            used -= first
         return str(self._write(steps[min(used, len(steps) - 1)]))
 
     def _sub(self, prompt: str) -> str:
