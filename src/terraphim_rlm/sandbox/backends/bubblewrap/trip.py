@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _KILL = 9
 _HOLDERS = 4
-_PATIENCE = 3.0
+_PATIENCE = 5.0
 """Seconds for somebody who watches from outside to act."""
 
 
