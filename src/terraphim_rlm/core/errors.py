@@ -17,7 +17,7 @@ RlmError
 ├── ValidationError
 │   └── ReplyInvalid  SchemaMismatch  CodeBlocked
 ├── BackendError                     the sandbox's provider failed
-│   ├── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy
+│   ├── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy  PoolExhausted
 │   └── NotSupported  PackagesUnavailable  ToolchainMissing
 ├── SnapshotError                    a state cannot be kept, or cannot come back
 │   └── SnapshotNotFound  SnapshotRefused  SnapshotLimit  SnapshotLost
@@ -221,6 +221,9 @@ class SandboxLost(BackendError): ...
 class SandboxBusy(BackendError): ...
 
 
+class PoolExhausted(BackendError): ...
+
+
 class NotSupported(BackendError): ...
 
 
@@ -349,6 +352,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     NotSupported: _R("E604", 11, 501, -32070, "error", "user", "Name a backend that can do this."),
     ToolchainMissing: _R("E607", 11, 501, -32070, "error", "user", "Install the language for all users, or name a backend that has it."),
     SandboxBusy: _R("E605", 11, 409, -32050, "error", "user", "Wait for what runs in it, or let it wait longer."),
+    PoolExhausted: _R("E608", 11, 503, -32050, "error", "provider", "Try again soon; `trlm pool status` tells how the pool stands."),
     PackagesUnavailable: _R("E606", 6, 503, -32050, "error", "provider", "Check the network and pip's settings (`pip config list`); what was fetched once needs neither."),
     SnapshotNotFound: _R("E701", 12, 404, -32040, "error", "user", "Look at the list of snapshots for its names."),
     SnapshotRefused: _R("E702", 12, 409, -32000, "error", "user", "End or close what is named, then take the snapshot again."),

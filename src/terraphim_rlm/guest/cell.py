@@ -280,6 +280,7 @@ def _load_compiler():
 
 def _load_errors():
     part("errors")
+    part("values")
     part("views")
 
 

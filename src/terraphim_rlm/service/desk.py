@@ -1,4 +1,4 @@
-"""Where questions are worked on: a journal, a backend, a spare sandbox, and what the last runs left."""
+"""Where questions are worked on: a journal, a backend, a pool with a spare sandbox, and what the last runs left."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ from terraphim_rlm.engine.run import Run
 from terraphim_rlm.engine.task import Route, Task
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.pool.config import PoolConfig
+from terraphim_rlm.sandbox.pool.pool import Pool
+from terraphim_rlm.sandbox.pool.pools import started
 from terraphim_rlm.sandbox.sandbox import Sandbox
-from terraphim_rlm.sandbox.spare import Spare
 from terraphim_rlm.service.following import followed
 from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
 
+_SPARE = PoolConfig(min=1, target=1, max=4, wait_seconds=None, scale_up_at=None, refill_seconds=None)
+"""One that is kept ready is asked for between questions, by `Pool.warm`; made at once it would slow down the very run
+that its forerunner was taken for."""
 _KEPT = 4
 """Runs whose sandbox and input stay, so that a further question can go on from them."""
 
@@ -93,19 +98,19 @@ class Desk:
         self._backend_lock = asyncio.Lock()
         self._kept: dict[str, _Kept] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self.spare = Spare(self._new_sandbox)
+        self.pool = Pool(self._new_sandbox, _SPARE)
 
     async def __aenter__(self) -> Self:
         self._journal = self._stack.enter_context(Journal())
         self._stack.push_async_callback(self._close_backend)
-        self._stack.push_async_callback(self.spare.close)
+        self._stack.push_async_callback(self.pool.close)
         self._stack.push_async_callback(self._close_kept)
         self._prepare()
         return self
 
     def _prepare(self) -> None:
-        if self._keeps_spare and self._settings.route != "direct":
-            self.spare.open()
+        if self._keeps_spare and self._settings.route != "direct" and self.pool.is_open:
+            self.pool.warm()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -199,7 +204,7 @@ class Desk:
 
     async def _sandbox_of(self, kept: _Kept) -> Sandbox:
         if kept.sandbox is None:
-            kept.sandbox = await self.spare.take()
+            kept.sandbox = await self.pool.take()
         return kept.sandbox
 
     async def _new_sandbox(self) -> Sandbox:
@@ -209,9 +214,7 @@ class Desk:
             if self._backend is None:
                 self._backend = await choose(self._settings.sandbox)
         spec = SandboxSpec(self._settings.resources, packages=self._settings.packages)
-        box = Sandbox(self._backend, spec)
-        await box.start()
-        return box
+        return await started(self._backend, spec)
 
     async def _close_backend(self) -> None:
         if self._backend is not None:

@@ -129,7 +129,7 @@ class Rlm:
     async def wait_ready(self) -> None:
         """Returns when the spare sandbox of an entered `Rlm` is ready."""
         if self._desk is not None:
-            await self._desk.spare.wait_ready()
+            await self._desk.pool.wait_ready()
 
     async def stream(self, question: str, context: Any = None, **options: Any) -> AsyncIterator[Event]:
         """`ask`, as the events of the run; `answer` and `run.finished` come last."""

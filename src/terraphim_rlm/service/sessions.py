@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -18,6 +18,10 @@ from terraphim_rlm.core.values import ExecutionResult, Resources
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.link.streams import OnOutput
 from terraphim_rlm.sandbox.packages.requirements import normalised
+from terraphim_rlm.sandbox.pool.config import PoolConfig
+from terraphim_rlm.sandbox.pool.pool import Pool
+from terraphim_rlm.sandbox.pool.pools import PoolKey, Pools, started
+from terraphim_rlm.sandbox.pool.statistics import PoolStatistics
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.service.executions import Execution
@@ -33,6 +37,7 @@ _SPARE_DESCRIPTORS = 256
 """For the journal, the keeper, clients and libraries."""
 _STARTS = 4
 """Sandboxes that start at once; more on two cores only make each of them late."""
+_ORDINARY = Resources()
 _FETCHES = 2
 """Sessions with packages that start at once. Apart from the others, which must not wait for a package index."""
 
@@ -67,6 +72,7 @@ class Sessions:
         seconds: how long a session lasts, and how much an extension adds.
         choose: gives a backend by its name; closed here.
         most: sessions at once; None = 1,000, or as many as there are descriptors for.
+        pool: how many sandboxes are kept ready for sessions that ask for nothing special.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Sessions:
         seconds: float = SESSION_SECONDS,
         choose: Callable[[str], Awaitable[Backend]] = choose,
         most: int | None = None,
+        pool: PoolConfig | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -93,6 +100,7 @@ class Sessions:
         self._starts = asyncio.Semaphore(_STARTS)
         self._fetches = asyncio.Semaphore(_FETCHES)
         self._backends: dict[str, Backend] = {}
+        self._pools = Pools(pool, clock=clock)
         self._choosing = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._endings: set[asyncio.Task[None]] = set()
@@ -111,10 +119,31 @@ class Sessions:
         packages = normalised(wanted.packages)
         with self._place(1, wanted.name):
             backend = await self._backend(wanted.backend)
-            box = Sandbox(backend, SandboxSpec(wanted.resources, packages=packages))
-            async with self._fetches if packages else self._starts:
-                await box.start()
+            box = await self._box(backend, wanted.resources, packages)
             return (await self._admit([box], Made(backend.name, wanted.name, packages)))[0]
+
+    async def _box(self, backend: Backend, resources: Resources, packages: tuple[str, ...]) -> Sandbox:
+        """From the pool where nothing special is asked for; else it is made now."""
+        if resources == _ORDINARY and not packages:
+            return await self._pools.of(backend, resources).take()
+        async with self._fetches if packages else self._starts:
+            return await started(backend, SandboxSpec(resources, packages=packages))
+
+    async def pool(self, backend: str = "auto") -> Pool:
+        """The one that ordinary sessions of `backend` come from.
+
+        Raises:
+            InvalidArgument, BackendUnavailable: as `selection.choose`.
+        """
+        return self._pools.of(await self._backend(backend), _ORDINARY)
+
+    def pools(self) -> Mapping[PoolKey, PoolStatistics]:
+        """How they stand; one is there once it was wanted."""
+        return self._pools.statistics()
+
+    async def drain(self) -> None:
+        """Ends the sandboxes that no session has."""
+        await self._pools.drain()
 
     async def extend(self, session: str) -> Session:
         """Lets it last 1,800 s longer, at most three times.
@@ -315,7 +344,11 @@ class Sessions:
     async def _backend(self, name: str) -> Backend:
         async with self._choosing:
             if name not in self._backends:
-                self._backends[name] = await self._choose(name)
+                found = await self._choose(name)
+                known = next((each for each in self._backends.values() if each.name == found.name), None)
+                if known is not None:  # `auto` and its name mean one backend, with one keeper and one pool
+                    await found.close()
+                self._backends[name] = known or found
             return self._backends[name]
 
     def statistics(self) -> SessionsStatistics:
@@ -333,8 +366,9 @@ class Sessions:
         )
         if self._endings:
             await asyncio.wait(set(self._endings))
+        await self._pools.close()
         backends, self._backends = self._backends, {}
-        for backend in backends.values():
+        for backend in {backend.name: backend for backend in backends.values()}.values():
             await backend.close()
 
     async def __aenter__(self) -> Self:

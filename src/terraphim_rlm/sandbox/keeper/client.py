@@ -22,6 +22,7 @@ from terraphim_rlm.sandbox.keeper.doorways import Door, made
 from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
 from terraphim_rlm.sandbox.keeper.groups import count, gauge
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
+from terraphim_rlm.sandbox.undivided import undivided
 
 _START_SECONDS = 20.0
 _END_SECONDS = 15.0
@@ -239,8 +240,7 @@ class Keeper:
         try:
             await asyncio.shield(kept.started)
         except asyncio.CancelledError:
-            with contextlib.suppress(SandboxLost):
-                await self.request({"op": "kill", "id": kept.number})
+            await undivided(_withdrawn(kept))
             raise
         return kept
 
@@ -375,3 +375,11 @@ class Keeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _withdrawn(kept: Kept) -> None:
+    """Ends what has only just been asked for; returns when nothing of it is left."""
+    await asyncio.wait({kept.started})
+    if kept.started.exception() is None:
+        with contextlib.suppress(SandboxLost):  # the keeper goes on trying
+            await kept.kill()

@@ -213,6 +213,14 @@ class Interpreter:
             frames.GET, name.encode("utf-8", "surrogatepass"), what=f"what {name!r} holds"
         )
 
+    async def ping(self, seconds: float) -> None:
+        """Waits for its answer to a question that changes nothing.
+
+        Raises:
+            SandboxLost: there was none in that time, and it was ended; or the sandbox has ended.
+        """
+        await self._answer(frames.GET, b"__name__", seconds=seconds)
+
     async def _answer(
         self,
         kind: int,
