@@ -23,7 +23,7 @@ from terraphim_rlm.core.errors import PoolExhausted
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import backend as bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
-from terraphim_rlm.sandbox.keeper.client import Keeper
+from terraphim_rlm.sandbox.keeper.client import Keeper, Kept
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.guest import Guest
 from terraphim_rlm.sandbox.pool.config import PoolConfig
@@ -74,7 +74,7 @@ def _inner(pid: int) -> int | None:
 
 STEPS = [
     (bubblewrap, "_machine"), (Keeper, "start"), (bubblewrap, "_prepare"), (bubblewrap, "sealed"), (Keeper, "ready"),
-    (Keeper, "launch"), (Keeper, "request"), (bubblewrap, "_greeted"), (Guest, "start"), (Interpreter, "start"),
+    (Keeper, "launch"), (Keeper, "request"), (bubblewrap, "_greeted"), (Kept, "bound"), (Guest, "start"), (Interpreter, "start"),
     (Guest, "fork"), (Interpreter, "_embodied"),
 ]  # fmt: skip
 

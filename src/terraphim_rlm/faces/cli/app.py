@@ -22,6 +22,7 @@ from terraphim_rlm.faces.cli import (
     history,
     models,
     parse,
+    pool,
     runs,
     serve,
     session,
@@ -117,6 +118,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "diff": snapshots.diff,
             "forget": snapshots.forget,
         },
+    ),
+    "pool": (
+        "Sandboxes kept ready for the next sessions.",
+        {"status": pool.status, "warm": pool.warm, "drain": pool.drain},
     ),
     "bench": (
         "Measures this installation.",

@@ -48,6 +48,18 @@ def asked(ask: Callable[[Connection], Awaitable[T]]) -> T:
     return Work(work, _left).run()
 
 
+def asked_if_running(ask: Callable[[Connection], Awaitable[T]]) -> T | None:
+    """As `asked`, without starting a daemon; None where none runs."""
+
+    async def work() -> T | None:
+        from terraphim_rlm.faces.client.daemon import running_daemon
+
+        async with running_daemon() as connection:
+            return None if connection is None else await ask(connection)
+
+    return Work(work, _left).run()
+
+
 def _left() -> Cancelled:
     return Cancelled("Interrupted.", fix="What the daemon had begun may be done: `trlm session show` tells.")
 

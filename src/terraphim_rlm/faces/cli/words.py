@@ -76,8 +76,9 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def plural(count: int, word: str, many: str | None = None) -> str:
+    """`1 word`, `2 words`; `many` where that is not the word with an s."""
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
 def spent(usage: Usage, *, free: bool = False) -> list[str]:

@@ -44,6 +44,25 @@ async def daemon() -> AsyncIterator[Connection]:
             return
 
 
+@asynccontextmanager
+async def running_daemon() -> AsyncIterator[Connection | None]:
+    """A connection to the daemon of this data folder, or None where none runs.
+
+    Raises:
+        DaemonRunning: it serves on another socket than the one of this environment.
+        DaemonMismatch: the one that runs is of another version than this package.
+    """
+    async with Connection(socket_path()) as connection:
+        try:
+            health = await _health(connection)
+        except DaemonUnavailable:
+            refuse_elsewhere()
+            yield None
+        else:
+            _check(health)
+            yield connection
+
+
 async def stop() -> int | None:
     """Ends the daemon, of whatever version; returns how many sessions it had, or None where none runs.
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.values import SCHEMA_VERSION, to_json
-from terraphim_rlm.faces.server import files, history, problems, sessions, snapshots
+from terraphim_rlm.faces.server import files, history, pools, problems, sessions, snapshots
 from terraphim_rlm.faces.server.problems import Json
 from terraphim_rlm.service.sessions import Sessions
 
@@ -39,7 +39,7 @@ def make_app(kept: Sessions, stop: Callable[[], None] = lambda: None) -> FastAPI
         stop()
         return Json({"stopping": True}, 202)
 
-    for room in (sessions, files, snapshots, history):
+    for room in (sessions, files, snapshots, history, pools):
         app.include_router(room.router)
     return app
 

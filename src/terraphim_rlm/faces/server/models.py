@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import Resources
+from terraphim_rlm.sandbox.pool.config import PoolConfig
 from terraphim_rlm.service.executions import Execution
 from terraphim_rlm.service.sessions import NewSession
 
@@ -38,6 +39,14 @@ class ResourcesBody(Body):
     output_bytes: Annotated[int, Field(le=_MOST_OUTPUT)] = _DEFAULT.output_bytes
     network: Annotated[list[Host], Field(max_length=100)] = []
     network_mb: int = _DEFAULT.network_mb
+
+
+class WarmBody(Body):
+    """How many sandboxes are to stand ready."""
+
+    backend: Name = "auto"
+    count: Annotated[int | None, Field(ge=1, le=PoolConfig().max)] = None
+    """None = as many as a pool keeps by itself."""
 
 
 class NewSessionBody(Body):

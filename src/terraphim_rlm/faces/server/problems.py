@@ -54,7 +54,9 @@ def problem(error: RlmError, status: int | None = None) -> Response:
         "fix": error.fix,
         "details": error.details,
     }
-    return Response(dumps(_plain(body)), code, media_type="application/problem+json")
+    after = error.details.get("retry_after")
+    headers = {"Retry-After": str(after)} if isinstance(after, int) else {}
+    return Response(dumps(_plain(body)), code, headers, media_type="application/problem+json")
 
 
 def install(app: FastAPI) -> None:
