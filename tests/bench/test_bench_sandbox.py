@@ -20,6 +20,8 @@ from terraphim_rlm.testing.bench.rows import Goal, row, summary
 pytestmark = pytest.mark.anyio
 SMALL = sandbox.Sizes(
     starts=2,
+    handouts=2,
+    handouts_long=6,
     commands=2,
     round_trips=5,
     seconds=0.3,
@@ -53,7 +55,7 @@ async def test_every_row_is_measured_and_has_the_stable_shape() -> None:
     names = [one["row"] for one in rows]
     assert len(set(names)) == len(names)
     for part in (
-        "cold start", "round trip", "one-shot command", "idle memory of a sandbox", "executions a minute, independent",
+        "cold start", "hand-out from the pool", "round trip", "one-shot command", "idle memory of a sandbox", "executions a minute, independent",
         "executions a minute, warm", "snapshot, 2 MB + 5 files", "rollback, 2 MB + 9 files", "branch(2)",
         "switch of branches", "2 rollbacks in a row", "3 sandboxes at once: read back",
     ):  # fmt: skip
@@ -136,7 +138,15 @@ async def test_a_sandbox_that_holds_the_value_of_another_is_found_out(box: Sandb
 
 @pytest.mark.sandbox
 def test_a_peer_works_in_a_process_of_its_own_and_tells_its_version() -> None:
-    for work in ("cold start", "round trip", "command", "idle memory", "independent", "warm"):
+    for work in (
+        "cold start",
+        "hand-out from the pool",
+        "round trip",
+        "command",
+        "idle memory",
+        "independent",
+        "warm",
+    ):
         told = peers.worked("bwrap python3", sys.executable, work, 0.2)
         assert told["p50"] > 0, (work, told)
         assert told["version"].count(".") == 2

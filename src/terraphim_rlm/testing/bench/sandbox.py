@@ -13,6 +13,7 @@ from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.testing.bench import endurance, speed, states
 from terraphim_rlm.testing.bench.boxes import Row
+from terraphim_rlm.testing.bench.handouts import handout
 from terraphim_rlm.testing.bench.peers import NO_PEERS, Peers, all_peers
 from terraphim_rlm.testing.bench.rows import row
 
@@ -22,6 +23,9 @@ class Sizes:
     """How much is measured. The defaults are what the goals are about."""
 
     starts: int = 30
+    handouts: int = 50
+    """From the pool, ten a second; with the rows that take minutes, `handouts_long`."""
+    handouts_long: int = 600
     commands: int = 100
     round_trips: int = 2_000
     seconds: float = 5.0
@@ -78,6 +82,7 @@ async def rows(backend: str, sizes: Sizes, *, long: bool, peers: Peers) -> Async
             return
         async for one in speed.rows(standing, sizes, peers):
             yield one
+        yield await handout(standing, sizes.handouts_long if long else sizes.handouts)
         async for one in states.rows(standing, sizes):
             yield one
     if long:
