@@ -117,3 +117,20 @@ async def test_many_tasks_open_and_use_sandboxes_at_once() -> None:
             return (await box.run(f"{number} * 2")).stdout
 
     assert await asyncio.gather(*map(one, range(6))) == [f"{number * 2}\n" for number in range(6)]
+
+
+async def test_a_turn_ends_well_although_the_next_one_in_line_is_cancelled_in_the_same_step() -> None:
+    queue, served = Queue(), []
+
+    async def waits(number: int) -> None:
+        async with queue.turn("a"):
+            served.append(number)
+
+    async with queue.turn("a"):
+        cancelled, other = (asyncio.ensure_future(waits(number)) for number in range(2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+    await asyncio.wait({cancelled, other}, timeout=5)
+    assert cancelled.cancelled()
+    assert served == [1]
+    assert queue.statistics().running == queue.statistics().waiting == 0

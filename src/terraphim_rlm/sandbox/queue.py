@@ -76,10 +76,8 @@ class Queue:
     async def _granted(self, own: _Turn, wait: float | None) -> None:
         if own.granted.done():
             return
-        if wait is None:
-            await own.granted
-            return
-        if wait > 0:
+        if wait is None or wait > 0:
+            # Awaiting it would cancel it along with its caller, and then it could not be granted any more.
             await asyncio.wait({own.granted}, timeout=wait)
         if not own.granted.done():
             self._refused += 1
