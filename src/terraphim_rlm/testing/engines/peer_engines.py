@@ -120,7 +120,7 @@ class Dspy:
             max_iters=limits.get("turns", 30),
             max_llm_calls=limits.get("calls", 10_000),
             sub_lm=lambda prompt: [self.current.slow_reply([{"role": "user", "content": prompt}])],
-            interpreter_factory=self._dspy.LocalInterpreter,
+            interpreter_factory=lambda: self._dspy.LocalInterpreter(execution_timeout=limits.get("seconds")),
         )
         before = len(self._model.history)
         try:
@@ -186,6 +186,7 @@ class Rlmness:
             max_steps=limits.get("turns", 30),
             max_calls=limits.get("calls", 10_000),
             max_seconds=limits.get("seconds"),
+            timeout=limits.get("seconds", 120.0),
         )
         return self._solve(context, self, instruction=script["question"], config=config).output
 
