@@ -56,6 +56,7 @@ async def rows(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
     """Each row as soon as it is measured."""
     async for one in _single(sizes, beside):
         yield one
+    yield await _cancelled(sizes)
     async for one in _many(sizes, beside):
         yield one
     async for one in _large(sizes, beside):
@@ -100,6 +101,16 @@ async def _single(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
         await work.runs(max(sizes.runs // 3, 2), spare=False),
         None,
         why="the same, and a sandbox and its keeper start and end",
+    )
+
+
+async def _cancelled(sizes: Sizes) -> Row:
+    return row(
+        "cancel of a run",
+        "ms",
+        await work.cancels(sizes.repeats),
+        100,
+        why="its cell waits for 50 sub-calls; until its interpreter, calls and sandbox are gone",
     )
 
 

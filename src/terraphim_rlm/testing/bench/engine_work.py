@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 import time
 from typing import Any
 
+from terraphim_rlm.core.events import Event
 from terraphim_rlm.core.process import start
+from terraphim_rlm.core.values import Limits
+from terraphim_rlm.llm.scripted import Rule, ScriptedModel
 from terraphim_rlm.sandbox.opening import open_sandbox
+from terraphim_rlm.service.rlm import Rlm
 from terraphim_rlm.testing.engines.ours import Ours, ask
 
 _WARM_UP = 50
@@ -99,6 +104,37 @@ def _run(told: dict[str, Any]) -> float:
     if told["answer"] != 75_000:
         raise AssertionError(f"the run gave {told!r}")
     return float(told["seconds"]) * 1000
+
+
+_WAITS = "```python\nprint('now', flush=True)\nllm_query_batched(['slow'] * 50)\n```"
+
+
+async def cancels(count: int) -> list[float]:
+    """Milliseconds from the cancellation of a run whose cell waits for fifty calls until nothing of it is left."""
+    samples = []
+    model = ScriptedModel(rules=[Rule(re.compile("slow"), "late")], replies=[_WAITS] * count, latency=0.2)
+    async with Rlm(model, limits=Limits(tokens=None, seconds=None), route="loop") as rlm:
+        for _ in range(count):
+            await rlm.wait_ready()
+            begun = asyncio.Event()
+            asking = asyncio.create_task(rlm.ask("What?", "some input", sinks=(_Until(begun),)))
+            await begun.wait()
+            started = time.perf_counter()
+            asking.cancel()
+            await asyncio.wait({asking})
+            samples.append((time.perf_counter() - started) * 1000)
+    return samples
+
+
+class _Until:
+    """Tells when a sub-call has begun."""
+
+    def __init__(self, begun: asyncio.Event) -> None:
+        self._begun = begun
+
+    def __call__(self, event: Event) -> None:
+        if event.type == "call.started":
+            self._begun.set()
 
 
 _ECHO = """

@@ -1,6 +1,7 @@
-"""The report page of a benchmark: `python -m terraphim_rlm.testing.bench.report COMMIT DATE FILE=TITLE.. > PAGE`.
+"""The report page of a benchmark: `python -m terraphim_rlm.testing.bench.report [engine] COMMIT DATE FILE=TITLE..`.
 
-Each file is what `trlm bench GROUP --jsonl` printed; its title says where that ran.
+Each file is what `trlm bench GROUP --jsonl` printed; its title says where that ran. Rows whose name begins with
+`growth:` are drawn as well.
 """
 
 from __future__ import annotations
@@ -20,20 +21,37 @@ Measure your own machine by `trlm bench sandbox --with-peers --long`.
 A percentile is that of the worse side: of a time the longer, of a rate the smaller. A goal is held to p50 where its row
 says nothing else. What stands beside a row did the same work in the same run.
 """
+_HEADS = {
+    "sandbox": _HEAD,
+    "engine": _HEAD.replace("What a sandbox costs", "What the engine costs").replace(
+        "trlm bench sandbox --with-peers --long", "trlm bench engine --with-peers"
+    ),
+}
+_GROWTH = "growth: "
+_WIDTH = 40
 _TABLE = """
 | row | p50 | p95 | p99 | goal | met | n | beside it (p50) | what it is |
 |---|---|---|---|---|---|---|---|---|
 """
 
 
-def page(parts: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], *, commit: str, date: str) -> str:
+def page(
+    parts: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    *,
+    commit: str,
+    date: str,
+    group: str = "sandbox",
+) -> str:
     """The report as Markdown.
 
     Args:
         parts: title and rows of each run.
         commit, date: of the code that was measured; the caller knows.
+        group: of rows, `sandbox` or `engine`.
     """
-    return _HEAD.format(commit=commit, date=date) + "".join(_part(title, rows) for title, rows in parts)
+    return _HEADS[group].format(commit=commit, date=date) + "".join(
+        _part(title, rows) for title, rows in parts
+    )
 
 
 def _part(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -41,7 +59,27 @@ def _part(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     line = (
         f"Kernel {where['kernel']}, {where['machine']}, {where['cpus']} processors, Python {where['python']}."
     )
-    return f"\n## {title}\n\n{line}\n{_TABLE}" + "".join(map(_line, rows))
+    table = f"\n## {title}\n\n{line}\n{_TABLE}" + "".join(map(_line, rows))
+    return table + _chart([row for row in rows if row["row"].startswith(_GROWTH) and row["p50"]])
+
+
+def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Bars of the rows that grow, those of one kind beside each other; empty when there are none."""
+    if not rows:
+        return ""
+    kinds: dict[str, float] = {}
+    for row in rows:
+        kinds[_kind(row)] = max(kinds.get(_kind(row), 0), row["p50"])
+    bars = [
+        f"{row['row'].removeprefix(_GROWTH):<34} {row['p50']:>10,} {row['unit']:<3} "
+        f"{'#' * max(round(_WIDTH * row['p50'] / kinds[_kind(row)]), 1)}\n"
+        for row in rows
+    ]
+    return f"\nHow it grows (p50):\n\n```text\n{''.join(bars)}```\n"
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "".join(letter for letter in row["row"] if not letter.isdigit() and letter != ",")
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -61,12 +99,13 @@ def _peer(name: str, told: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the page."""
-    commit, date, *files = arguments
+    group = arguments[0] if arguments[0] in _HEADS else "sandbox"
+    commit, date, *files = arguments[1:] if arguments[0] in _HEADS else arguments
     parts = []
     for each in files:
         file, _, title = each.partition("=")
         parts.append((title, [json.loads(line) for line in Path(file).read_text().splitlines()]))
-    sys.stdout.write(page(parts, commit=commit, date=date))
+    sys.stdout.write(page(parts, commit=commit, date=date, group=group))
     return 0
 
 
