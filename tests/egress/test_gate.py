@@ -235,6 +235,28 @@ async def test_connections_beyond_the_most_wait_and_are_served_then(
         assert b" 403 " in await late
 
 
+async def test_all_sandboxes_together_cannot_take_every_descriptor(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_open", 1 << 40)
+    async with gateway(["docs.test"]) as served:
+        assert (await served.say(get("docs.test"))).startswith(b"HTTP/1.1 503 too many connections")
+    assert [each.decision for each in served.told] == ["refused"]
+
+
+async def test_an_address_that_does_not_answer_is_said_and_the_next_one_is_tried(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server(OK) as (port, _got):
+        names["a.test"] = ["::1", "127.0.0.1"]
+        names["b.test"] = ["127.0.0.3"]
+        places = [f"{name}:{port}" for name in ("a.test", "b.test")]
+        async with gateway(places, private=places) as served:
+            assert await served.say(get(places[0])) == OK
+            assert b" 502 " in await served.say(get(places[1]))
+    assert served.told[-1].reason.startswith("b.test:")
+
+
 async def test_a_flood_of_refusals_makes_few_records_and_is_counted(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -110,8 +111,11 @@ class Dialler:
             try:
                 await peer.send(b"CONNECT " + place + b" HTTP/1.1\r\nHost: " + place + b"\r\n\r\n")
                 answer = await peer.head()
-            except OSError:
+            except (OSError, ValueError):
                 answer = b""
+            except BaseException:
+                peer.close()
+                raise
             words = answer.split(b" ", 2)
             if len(words) < 2 or words[1] != b"200":
                 peer.close()
@@ -153,17 +157,15 @@ async def _first(places: list[tuple[str, int]]) -> Peer:
     why = "it has no address"
     for address, port in places[:_MOST_TRIED]:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setblocking(False)
-        try:
-            async with asyncio.timeout(_EACH_SECONDS):
-                await loop.sock_connect(made, (address, port))
-        except OSError as error:  # a TimeoutError is one
-            made.close()
-            why = error.strerror or "it does not answer"
-        except BaseException:
-            made.close()
-            raise
-        else:
-            return Peer(made)
+        with contextlib.ExitStack() as unmade:
+            try:
+                made = unmade.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                made.setblocking(False)
+                async with asyncio.timeout(_EACH_SECONDS):
+                    await loop.sock_connect(made, (address, port))
+            except OSError as error:  # a TimeoutError is one, and so is a family that this machine lacks
+                why = error.strerror or "it does not answer"
+            else:
+                unmade.pop_all()
+                return Peer(made)
     raise Unreachable(f"no connection: {why}")
