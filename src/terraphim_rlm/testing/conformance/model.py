@@ -112,12 +112,16 @@ def lacking(need: str, capabilities: Any) -> str:
 
     Args:
         need: `language:NAME`; `group:LIMIT`, a limit held for the sandbox as a whole; `limit:LIMIT`, one held in
-            any way; `files:LANGUAGE` or `interpreter:LANGUAGE`, what a snapshot holds besides; `offers:WHAT` of
+            any way; `files:LANGUAGE` or `interpreter:LANGUAGE`, what a snapshot holds besides; `network`; `offers:WHAT` of
             an engine.
         capabilities: a sandbox's `ExecutorCapabilities`, or `EngineCapabilities`.
     """
     kind, _, name = need.partition(":")
     return _NEEDS[kind](name, capabilities)
+
+
+def _network(_name: str, capabilities: ExecutorCapabilities) -> str:
+    return "" if capabilities.supports_network else f"{capabilities.backend} gives no network here"
 
 
 def _language(name: str, capabilities: ExecutorCapabilities) -> str:
@@ -158,4 +162,5 @@ _NEEDS: dict[str, Callable[[str, Any], str]] = {
     "files": _files,
     "interpreter": _interpreter,
     "offers": _offers,
+    "network": _network,
 }

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from terraphim_rlm.core.values import Resources
 from terraphim_rlm.testing.conformance.checks import holds, like, marker, raised, same
 from terraphim_rlm.testing.conformance.model import Box, Group, Opener
 
@@ -159,6 +160,18 @@ async def there_is_no_network_unless_asked_for(open_box: Opener) -> None:
     )
     async with open_box() as box:
         like(await box.run(code, timeout=20), status="ok", stdout="[]\n")
+
+
+@ISOLATION.opening("network")
+async def a_host_that_is_not_allowed_is_refused_and_named(open_box: Opener) -> None:
+    code = (
+        "import urllib.request\n"
+        "try: urllib.request.urlopen('http://evil.example/', timeout=10); print('reached')\n"
+        "except OSError: pass\n"
+    )
+    async with open_box(resources=Resources(network=("docs.example",))) as box:
+        result = like(await box.run(code, timeout=20), status="ok", stdout="")
+    holds(any("evil.example" in note for note in result.notes), "what was refused is named")
 
 
 @ISOLATION.opening()
