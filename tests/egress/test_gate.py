@@ -215,6 +215,7 @@ async def test_a_client_that_says_nothing_or_stands_still_is_let_go(
             assert b" 408 " in await served.say(b"GET ", end=False)
             connect = f"CONNECT {here} HTTP/1.1\r\n\r\n".encode()
             assert await served.say(connect, end=False) == visit._ESTABLISHED + visit._ALERT
+            monkeypatch.setattr(visit, "HEAD_SECONDS", 30.0)
             await served.say(connect + client_hello("a.test"), end=False)
     assert served.told[-1].reason.startswith("it stood still")
 
