@@ -50,7 +50,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def soaked(executions: int, deeds: Mapping[str, Deed]) -> dict[str, Any]:
-    return await soak("bubblewrap", lambda _sample: None, executions=executions, deeds=deeds)
+    return await soak("bubblewrap", lambda _sample: None, executions=executions, deeds=deeds, launches=0)
 
 
 def after(leak: Callable[[], Any]) -> Mapping[str, Deed]:
@@ -113,10 +113,19 @@ async def test_an_answer_that_is_wrong_is_found_and_the_soak_goes_on() -> None:
     assert found["executions"] == 60
 
 
+async def test_launches_are_killed_after_the_executions_and_counted() -> None:
+    found = await soak("bubblewrap", lambda _sample: None, executions=20, deeds=CALM, launches=6)
+    assert found["failed"] == found["p0_failed"] == [], found["why"]
+    assert "K30" not in found["not_run"]
+    assert sum(found["caught"].values()) >= 3
+
+
 async def test_one_seed_makes_one_plan() -> None:
     deeds = {"one": Deed(compute, 1), "other": Deed(compute, 1)}
     first, again, other = [
-        (await soak("bubblewrap", lambda _sample: None, executions=40, seed=seed, deeds=deeds))["deeds"]
+        (await soak("bubblewrap", lambda _sample: None, executions=40, seed=seed, deeds=deeds, launches=0))[
+            "deeds"
+        ]
         for seed in (1, 1, 2)
     ]
     assert first == again

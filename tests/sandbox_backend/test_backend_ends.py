@@ -181,12 +181,20 @@ async def test_a_new_keeper_removes_the_groups_of_dead_owners() -> None:
     foreign = Path(home, f"trlm-1.{dead.pid}.1.{dead.pid}")
     for folder in (stale, stale / "3", foreign):
         folder.mkdir()
+    slow = "import time; held = bytearray(100_000_000); print(flush=True); time.sleep(60)"
+    left = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE)
     try:
+        assert left.stdout is not None
+        left.stdout.readline()
+        (stale / "3" / "tasks").write_text(str(left.pid))
         async with Keeper() as keeper:
             await keeper.ready()
-        assert not stale.exists()
+        assert not stale.exists(), "what lingered in it for a moment was not waited for"
+        assert left.wait() == -signal.SIGKILL
         assert foreign.exists(), "another pid namespace's group is not ours to judge"
     finally:
+        left.kill()
+        left.communicate()
         foreign.rmdir()
 
 

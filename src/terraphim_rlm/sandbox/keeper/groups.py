@@ -161,9 +161,12 @@ class Groups:
     def __init__(self, candidates: list[Hierarchy], owner: int) -> None:
         self._name = orphans.name(owner)
         self._homes: list[Hierarchy] = []
+        self._shared: list[str] = []
+        """Folders in which other owners' keepers have their groups too."""
         for candidate in candidates:
             usable = candidate if candidate.version == 1 else _delegated(candidate.folder, owner)
             if usable is not None and os.access(usable.folder, os.W_OK):
+                self._shared.append(usable.folder)
                 reclaim(usable.folder)
                 home = f"{usable.folder}/{self._name}"
                 if _prepare(home, usable):
@@ -199,6 +202,10 @@ class Groups:
                     f"{home.folder}/{name}", home.version, controller, limits[controller]
                 ):
                     group.enforced.append(controller)
+
+    def reclaimed(self) -> bool:
+        """Removes what dead owners left; False while the dying still linger in it."""
+        return all([reclaim(folder) for folder in self._shared])
 
     def close(self) -> None:
         for home in self._homes:
@@ -283,14 +290,10 @@ def _step_aside(folder: str, owner: int) -> None:
         _put(f"{leaf}/cgroup.procs", str(pid))
 
 
-def reclaim(folder: str) -> list[str]:
-    """Kills and removes what dead owners left in `folder`; the names it removed."""
-    gone: list[str] = []
-    for name in _folders(folder):
-        if orphans.is_left_behind(name):
-            remove(f"{folder}/{name}")
-            gone.append(name)
-    return gone
+def reclaim(folder: str) -> bool:
+    """Kills and removes what dead owners left in `folder`; False while the dying still linger in it."""
+    left = [name for name in _folders(folder) if orphans.is_left_behind(name)]
+    return all([remove(f"{folder}/{name}") for name in left])
 
 
 def remove(folder: str) -> bool:

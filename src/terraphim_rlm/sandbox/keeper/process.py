@@ -24,6 +24,7 @@ from time import monotonic
 
 from . import inodes, orphans
 from .groups import Group, Groups, count, hierarchies
+from .leftovers import Leftovers
 from .spawn import spawn
 from .wardens import Wardens
 from .watch import Watch
@@ -79,9 +80,9 @@ class Keeper:
         self._owner = os.pidfd_open(owner)
         self._owner_gone = os.getppid() != owner
         self._name = orphans.name(owner)
-        self._swept = False
         self._wake = _wakeup_pipe()
         self._groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), owner)
+        self._leftovers = Leftovers(self._groups)
         self._poller = select.poll()
         for watched in (fd, self._owner, self._wake):
             self._poller.register(watched, select.POLLIN)
@@ -103,7 +104,7 @@ class Keeper:
     def _step(self) -> None:
         events = self._poller.poll(self._timeout())
         if not events and not self._boxes:
-            self._sweep()
+            self._leftovers.sweep()
         for fd, event in events:
             if fd == self._wake:
                 _drain(fd)
@@ -125,13 +126,8 @@ class Keeper:
         """Milliseconds: short while something is dying, for what the kernel does not announce."""
         if any(box.doomed or box.status is not None for box in self._boxes.values()):
             return 5
-        return self._watch.wait(self._boxes.values(), 60_000 if self._swept or self._boxes else _IDLE_MS)
-
-    def _sweep(self) -> None:
-        """Once, and when nobody waits: it looks at every process of the machine."""
-        if not self._swept:
-            orphans.sweep()
-            self._swept = True
+        idle = _IDLE_MS if self._leftovers.due and not self._boxes else 60_000
+        return self._watch.wait(self._boxes.values(), idle)
 
     def _receive(self) -> bool:
         try:
@@ -332,7 +328,7 @@ class Keeper:
                     self._wardens.hears(fd)
             self._settle()
         self._groups.close()
-        self._sweep()
+        self._leftovers.finish(give_up)
 
 
 def _meaning(status: int) -> tuple[int | None, int | None]:

@@ -1,4 +1,4 @@
-"""The soak (K29): thousands of mixed executions by a seeded plan, and what grows or is left meanwhile."""
+"""The soak: thousands of mixed executions by a seeded plan (K29), launches killed while they set up (K30), and what is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.keeper import orphans
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
-from terraphim_rlm.testing.attack import conditions, soak_gauges
+from terraphim_rlm.testing.attack import conditions, kills, soak_gauges
 from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.soak_deeds import (
     DEEDS,
@@ -36,6 +36,7 @@ from terraphim_rlm.testing.attack.soak_gauges import Sample
 
 Emit = Callable[[Mapping[str, Any]], None]
 EXECUTIONS = 5_000
+LAUNCHES = 100
 WORKERS = 3
 """Plans that go on at once. The first one has a session that lives as long as the soak."""
 _ROUNDS = 50
@@ -173,6 +174,7 @@ async def soak(
     minutes: float | None = None,
     seed: int = 1,
     deeds: Mapping[str, Deed] = DEEDS,
+    launches: int = LAUNCHES,
 ) -> dict[str, Any]:
     """Runs mixed executions against a backend, and judges what grew and what was left.
 
@@ -183,10 +185,12 @@ async def soak(
         minutes: how long instead; both: whichever is over first.
         seed: the same one makes the same plan.
         deeds: the table.
+        launches: how many are killed while they set up, after the executions (K30).
 
     Returns:
         What `tiers.attack` returns (a case is one thing that is judged), and `seed`, `executions`, `seconds`, `growth`
-        (bytes for each execution, of owner and keeper), `deeds`, `statuses`, `wrong` and `samples`.
+        (bytes for each execution, of owner and keeper), `deeds`, `statuses`, `wrong`, `samples` and `caught`: whom ->
+        how many launches were killed in time.
 
     Raises:
         InvalidArgument: a number makes no sense, or there is no such backend.
@@ -213,7 +217,9 @@ async def soak(
                         }
                     )
         left = await conditions.breaches(before, lab, [], work.mark)
-    return {**_summary(backend, work, left), "seed": seed, "seconds": round(time.monotonic() - began, 1)}
+    killed = await kills.killed(launches, seed) if launches and backend == "bubblewrap" else None
+    found = _summary(backend, work, left, killed)
+    return {**found, "seed": seed, "seconds": round(time.monotonic() - began, 1)}
 
 
 @asynccontextmanager
@@ -242,13 +248,18 @@ def _over(done: int, total: int | None, seconds: float, minutes: float | None) -
     return (total is not None and done >= total) or (minutes is not None and seconds >= minutes * 60)
 
 
-def _summary(backend: str, work: Soak, left: list[str]) -> dict[str, Any]:
+def _summary(backend: str, work: Soak, left: list[str], killed: Mapping[str, Any] | None) -> dict[str, Any]:
     wrong = "; ".join(work.wrong[:_MOST_NAMED])
-    judged = {"answers": wrong, **soak_gauges.verdicts(work.samples), "nothing left": "; ".join(left)}
-    failed = {f"K29 {name}": why for name, why in judged.items() if why}
+    checks = {"answers": wrong, **soak_gauges.verdicts(work.samples), "nothing left": "; ".join(left)}
+    judged = {f"K29 {name}": why for name, why in checks.items()}
     not_run = dict(work.not_run)
     if not soak_gauges.is_long(work.samples):
         not_run["K29 memory"] = f"growth is judged from {soak_gauges.LEAST_EXECUTIONS:,} executions on"
+    if killed is None:
+        not_run["K30"] = "no launches were to be killed, or this backend has no moments that are known"
+    else:
+        judged["K30"] = "; ".join(killed["left"])
+    failed = {name: why for name, why in judged.items() if why}
     statuses: Counter[str] = Counter()
     for worker in work.workers:
         statuses.update(worker.ends)
@@ -259,12 +270,13 @@ def _summary(backend: str, work: Soak, left: list[str]) -> dict[str, Any]:
         "failed": list(failed),
         "why": failed,
         "not_run": not_run,
-        "p0_failed": [],
+        "p0_failed": [name for name in failed if name == "K30"],
         "controls_proven": 0,
         "executions": work.executions,
         "growth": {whose: round(soak_gauges.growth(work.samples, whose), 1) for whose in ("owner", "keeper")},
         "deeds": dict(work.done),
         "statuses": dict(statuses),
         "wrong": len(work.wrong),
+        "caught": killed["caught"] if killed else {},
         "samples": soak_gauges.told(work.samples),
     }
