@@ -51,6 +51,11 @@ def test_help_imports_nothing_that_only_work_needs() -> None:
 USAGE = [
     (["aks", "q"], "E001", "Did you mean `trlm ask`?"),
     (["runs", "lst"], "E001", "Did you mean `trlm runs list`?"),
+    (["session", "rm", "work"], "E001", "Did you mean `trlm session destroy`?"),
+    (["session", "kill"], "E001", "Did you mean `trlm session destroy`?"),
+    (["session", "create"], "E001", "Did you mean `trlm session new`?"),
+    (["snapshot", "delete", "s"], "E001", "Did you mean `trlm snapshot forget`?"),
+    (["models", "remove", "m"], "E001", "Did you mean `trlm models rm`?"),
     (["frobnicate"], "E001", "The commands: ask"),
     (["ask"], "E003", "trlm ask --help"),
     (["ask", "q"], "E003", "- for standard input"),

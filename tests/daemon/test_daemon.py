@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from daemon_kit import environment, gone, running, served, trlm
+from daemon_kit import TRLM, environment, gone, running, served, trlm
 
 from terraphim_rlm.core import paths
 from terraphim_rlm.core.clock import ManualClock
@@ -144,6 +147,31 @@ def test_of_many_clients_that_need_a_daemon_at_once_all_reach_the_same(own_data_
     finally:
         for pid in pids:
             with_suppress_kill(pid)
+
+
+def test_stopping_waits_for_a_daemon_that_is_being_started(own_data_folder: Path) -> None:
+    own_data_folder.mkdir(exist_ok=True)
+    with (own_data_folder / "daemon.starting").open("w") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        argv = [str(TRLM), "serve", "--stop"]
+        env = environment(own_data_folder)
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as stop:
+            waits_for_lock(stop.pid, starting.fileno())
+            assert trlm("serve", "--detach", data=own_data_folder).returncode == 0
+            fcntl.flock(starting, fcntl.LOCK_UN)
+            assert stop.communicate(timeout=60)[0] == "Ended, with 0 sessions.\n"
+
+
+def waits_for_lock(pid: int, fd: int) -> None:
+    """Returns once that process waits for a lock on our file."""
+    inode = os.fstat(fd).st_ino
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines() if " -> " in line]
+        if any(row[5] == str(pid) and row[6].endswith(f":{inode}") for row in rows):
+            return
+        select.select([], [], [], 0.02)
+    raise AssertionError("nobody waits for whoever starts a daemon")
 
 
 def with_suppress_kill(pid: int) -> None:
@@ -327,6 +355,7 @@ def test_the_usual_folder_has_the_plain_name_and_every_other_its_own(
 
 LIMIT = """
 import resource
+import select
 from terraphim_rlm.faces.server.daemon import raise_descriptor_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 raise_descriptor_limit()

@@ -344,6 +344,30 @@ async def test_a_body_is_bounded_in_size_and_in_the_time_between_its_pieces() ->
     assert await ask([piece(b"1")], bounds) == 408
 
 
+@pytest.mark.anyio
+async def test_a_file_that_its_client_does_not_take_is_given_up_and_no_other_answer_is() -> None:
+    """A pager that stands still may hold an execution's output as long as it likes."""
+    bounds = Bounds(unread_seconds=0.05)
+    left: list[str] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        finally:
+            left.append("the transfer")
+
+    async def never(_message: Message) -> None:
+        await asyncio.Event().wait()
+
+    served = Bounded(app, Idle(0, lambda: False, lambda: None), bounds)
+    scope: Scope = {"type": "http", "path": "/api/sessions/s/files/content", "headers": []}
+    await served(scope, never, never)  # type: ignore[arg-type]
+    assert left == ["the transfer"]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await served({**scope, "path": "/api/sessions/s/executions"}, never, never)  # type: ignore[arg-type]
+
+
 def test_the_page_of_a_caller_names_the_version_of_who_answers(daemon: Daemon) -> None:
     assert (
         daemon.ask("GET", "/nothing").headers["trlm-version"] == daemon.ask("GET", "/health").json["version"]

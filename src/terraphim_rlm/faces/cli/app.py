@@ -30,7 +30,7 @@ from terraphim_rlm.faces.cli import (
     shell,
     snapshots,
 )
-from terraphim_rlm.faces.cli.near import near
+from terraphim_rlm.faces.cli.near import meant, near
 from terraphim_rlm.faces.cli.out import Mode, OutputLost, Voice, bug, complain, lost, write_out
 
 _STYLE: dict[str, Any] = {
@@ -54,7 +54,7 @@ class Commands(TyperGroup):
 
 
 def _unknown(path: str, word: str, known: list[str]) -> UnknownCommand:
-    close = near(word, known)
+    close = meant(word, known)
     fix = f"Did you mean `{path} {close[0]}`?" if close else f"The commands: {', '.join(known)}."
     return UnknownCommand(
         f"There is no command `{path} {word[:80]}`.", fix=fix, command=word[:80], near=close

@@ -7,6 +7,22 @@ from collections.abc import Iterable
 MOST = 2
 """Edits that a slip of the fingers takes at most: an insertion, deletion, exchange or swap of neighbours."""
 
+_SAME = (
+    ("destroy", "forget", "remove", "rm", "delete", "del", "kill", "end", "close"),
+    ("new", "create", "make", "add", "open", "begin"),
+    ("list", "ls", "ps"),
+    ("show", "info", "status", "inspect"),
+    ("restore", "rollback", "revert", "undo"),
+)
+"""Words of one meaning, from here and from other programs."""
+
+
+def meant(word: str, known: Iterable[str]) -> list[str]:
+    """Those of `known` that mean the same as `word`, else those near it."""
+    there = list(known)
+    same = [each for words in _SAME if word.lower() in words for each in words if each in there]
+    return same or near(word, there)
+
 
 def near(word: str, known: Iterable[str]) -> list[str]:
     """Those of `known` within `MOST` edits of `word`, the nearest first."""

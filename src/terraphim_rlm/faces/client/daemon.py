@@ -12,7 +12,7 @@ from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import DaemonMismatch, DaemonUnavailable
 from terraphim_rlm.core.paths import socket_path
 from terraphim_rlm.faces.client.connection import Connection
-from terraphim_rlm.faces.client.start import start
+from terraphim_rlm.faces.client.start import start, starting
 from terraphim_rlm.faces.server.listening import refuse_elsewhere
 
 _TRIES = 3
@@ -66,16 +66,26 @@ async def running_daemon() -> AsyncIterator[Connection | None]:
 async def stop() -> int | None:
     """Ends the daemon, of whatever version; returns how many sessions it had, or None where none runs.
 
+    One that is being started is waited for.
+
     Raises:
         DaemonUnavailable: it did not end.
         DaemonRunning: it serves on another socket than the one of this environment.
     """
+    stopped = await _stopped()
+    if stopped is None and await asyncio.to_thread(starting):
+        stopped = await _stopped()
+    if stopped is None:
+        refuse_elsewhere()
+    return stopped
+
+
+async def _stopped() -> int | None:
     async with Connection(socket_path()) as connection:
         try:
             health = await _health(connection)
             pidfd = os.pidfd_open(int(health["pid"]))
         except (DaemonUnavailable, ProcessLookupError):
-            refuse_elsewhere()
             return None
         try:
             await connection.post("/api/stop", {})

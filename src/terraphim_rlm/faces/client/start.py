@@ -49,6 +49,23 @@ def start() -> None:
             raise told
 
 
+def starting() -> bool:
+    """Whether somebody is starting a daemon at this moment; returns when he is done. Blocking."""
+    try:
+        fd = os.open(data_dir() / _STARTING_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
 def last_words() -> str:
     """The end of the daemon's log, for an error; empty where there is none."""
     with suppress(OSError):

@@ -6,6 +6,7 @@ Also counts requests, so that a daemon knows when it is idle.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -27,6 +28,12 @@ class Bounds:
     """Of a body that is read as a whole."""
     piece_seconds: float = 30.0
     """Between two pieces of a body."""
+    unread_seconds: float = 600.0
+    """That a client may take nothing of a file that he asked for: he holds one of his session's few transfers."""
+
+
+class _Unread(Exception):
+    """The client takes nothing."""
 
 
 class Bounded:
@@ -42,12 +49,18 @@ class Bounded:
             await self._app(scope, receive, send)
             return
 
+        patience = self._bounds.unread_seconds if scope["path"].endswith(STREAMED) else None
+
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (VERSION_HEADER, __version__.encode())]
-            await send(message)
+            try:
+                async with asyncio.timeout(patience):
+                    await send(message)
+            except TimeoutError:
+                raise _Unread from None
 
-        with self._idle.request():
+        with self._idle.request(), suppress(_Unread):  # the server then breaks off what has begun
             await self._app(scope, _Body(scope, receive, self._bounds), marked)
 
 
