@@ -32,6 +32,16 @@ def test_a_mistake_is_taken_back_with_files_and_variables(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("session")
+def test_a_difference_that_does_not_name_all_says_so(cli: Cli) -> None:
+    cli("snapshot", "create", "s")
+    run(cli, "for n in range(10_001): open(f'/tmp/{n}', 'w').close()")
+    assert "  and more files than are told of" in cli("snapshot", "diff", "s").out.splitlines()
+    assert cli("snapshot", "diff", "s", "--json").data["truncated"] is True
+    run(cli, "import os; os.remove('/tmp/0')")
+    assert cli("snapshot", "diff", "s", "--json").data["truncated"] is False
+
+
+@pytest.mark.usefixtures("session")
 def test_single_paths_come_back_and_what_was_not_there_is_named(cli: Cli) -> None:
     run(cli, "x = 1; open('a', 'w').write('good')")
     cli("snapshot", "create", "s")

@@ -286,15 +286,15 @@ async def test_a_branch_whose_files_cannot_be_shown_leaves_the_turn_where_it_was
     (one,) = await box.branch()
     await _sh(box, _WRITER)
     link: Any = box.machine.guest.link  # type: ignore[attr-defined]
-    layers = link.layers
+    file_states = link.file_states
 
     async def failing(name: str, *arguments: object) -> object:
         if name == "show":
             raise OSError(5, "Input/output error")
-        return await layers(name, *arguments)
+        return await file_states(name, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(link), "layers", staticmethod(failing))
+        patch.setattr(type(link), "file_states", staticmethod(failing))
         with pytest.raises(SnapshotRefused, match="Input/output"):
             await one.run("1")
         grows = "size = os.stat('/work/log').st_size\nwhile os.stat('/work/log').st_size == size: pass"

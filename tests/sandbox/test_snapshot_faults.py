@@ -83,15 +83,15 @@ async def test_all_that_ran_has_ended_before_the_files_of_a_snapshot_are_shown(
     await _said(box, "import subprocess\nsubprocess.Popen(['sleep', '7654.25'])")
     machine: Any = box.machine
     link = machine.guest.link
-    layers = link.layers
+    file_states = link.file_states
     seen: list[int] = []
 
     async def watched(name: str, *arguments: object) -> object:
         if name == "show":
             seen.append(_running(b"sleep\0007654.25"))
-        return await layers(name, *arguments)
+        return await file_states(name, *arguments)
 
-    monkeypatch.setattr(type(link), "layers", staticmethod(watched))
+    monkeypatch.setattr(type(link), "file_states", staticmethod(watched))
     assert _running(b"sleep\0007654.25") == 1
     await box.rollback("s")
     assert seen == [0]
@@ -115,14 +115,14 @@ async def test_a_rollback_whose_files_cannot_be_shown_ends_the_sandbox_and_says_
     await box.snapshot("s")
     machine: Any = box.machine
     link = machine.guest.link
-    layers = link.layers
+    file_states = link.file_states
 
     async def failing(name: str, *arguments: object) -> object:
         if name == "show":
             raise OSError(12, "Cannot allocate memory")
-        return await layers(name, *arguments)
+        return await file_states(name, *arguments)
 
-    monkeypatch.setattr(type(link), "layers", staticmethod(failing))
+    monkeypatch.setattr(type(link), "file_states", staticmethod(failing))
     with pytest.raises(SandboxLost, match="could not be shown"):
         await box.rollback("s")
     with pytest.raises(SandboxLost):

@@ -302,6 +302,22 @@ async def test_a_difference_names_files_and_variables(box: Sandbox) -> None:
     assert (await box.diff("one")).added == ("/work/later", "/tmp/u")
 
 
+async def test_folders_too_deep_to_compare_or_copy_are_refused_by_that_name(box: Sandbox) -> None:
+    await _said(
+        box, "import os\nfor _ in range(600):\n    os.mkdir('d')\n    os.chdir('d')\nos.chdir('/work')"
+    )
+
+    async def compare() -> None:
+        await box.snapshot("s")  # refused where states are copies
+        await box.diff("s")
+
+    with pytest.raises(SnapshotRefused, match="in folders more than 400 deep"):
+        await compare()
+    assert (await box.sh("rm -r d")).status == "ok"
+    await box.snapshot("after")
+    assert (await box.diff("after")).added == ()
+
+
 async def test_content_that_keeps_its_size_and_time_is_still_seen_as_changed(box: Sandbox) -> None:
     await _said(box, "import os\nopen('f', 'w').write('1')\nos.utime('f', (1, 1))")
     await box.snapshot("s")

@@ -66,6 +66,57 @@ def test_a_tree_is_cleared_however_deep_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _deep(top: int, levels: int) -> None:
+    here = os.dup(top)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+
+
+@pytest.mark.parametrize(
+    ("levels", "fits"), [(copies.MOST_DEPTH, True), (copies.MOST_DEPTH + 1, False), (1_500, False)]
+)
+def test_folders_that_lie_too_deep_are_refused_in_words_and_what_was_begun_is_removed(
+    tmp_path: Path, levels: int, fits: bool
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    source, target, home = (os.open(tmp_path / name, os.O_RDONLY) for name in ("old", "new", "."))
+    try:
+        _deep(source, levels)
+        if fits:
+            assert len(copies.difference(source, target, _MOST)[2]) == levels
+            assert copies.put(source, target, "d")
+            assert copies.difference(source, target, _MOST) == ([], [], [], False)
+            copies.remove(target, "d")
+        else:
+            for act in (
+                lambda: copies.difference(source, target, _MOST),
+                lambda: copies.put(source, target, "d"),
+            ):
+                with pytest.raises(OSError, match="in folders more than 400 deep"):
+                    act()
+        assert os.listdir(target) == []
+    finally:
+        copies.clear(home, "old")
+        for fd in (source, target, home):
+            os.close(fd)
+
+
+def test_a_difference_says_whether_it_names_all(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "MOST_PATHS", 3)
+    for number in range(3):
+        (trees[1] / f"new{number}").touch()
+    assert _difference(*trees) == (["new0", "new1", "new2"], ["d/f"], [], False)
+    (trees[1] / "new3").touch()
+    assert _difference(*trees) == (["new0", "new1", "new2"], ["d/f"], [], True)
+
+
 def test_what_cannot_be_put_back_leaves_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +137,7 @@ def test_what_cannot_be_put_back_leaves_what_is_there(
 
 
 _MOST = 1 << 30
-Difference = tuple[list[str], list[str], list[str]]
+Difference = tuple[list[str], list[str], list[str], bool]
 
 
 def _difference(old: Path, new: Path, most: int = _MOST) -> Difference:
@@ -130,7 +181,7 @@ def test_a_comparison_does_not_wait_at_a_pipe_that_took_the_place_of_a_file(
         os.mkfifo(file)
 
     _meanwhile(monkeypatch, swap)
-    assert _difference(*trees) == ([], ["d/f"], [])
+    assert _difference(*trees) == ([], ["d/f"], [], False)
 
 
 def test_a_comparison_reads_nothing_through_a_link_that_took_the_place_of_a_folder(
@@ -143,7 +194,7 @@ def test_a_comparison_reads_nothing_through_a_link_that_took_the_place_of_a_fold
         (new / "d").symlink_to(old / "d")
 
     _meanwhile(monkeypatch, swap)
-    assert _difference(*trees) == ([], ["d/f"], [])
+    assert _difference(*trees) == ([], ["d/f"], [], False)
 
 
 def test_a_comparison_of_files_that_claim_more_than_there_can_be_is_refused(
@@ -165,7 +216,8 @@ def test_a_difference_is_bounded_in_all_its_paths_together(trees: tuple[Path, Pa
     for number in range(200):
         os.close(os.open(str(number), os.O_CREAT, dir_fd=here))
     os.close(here)
-    added, _changed, _removed = _difference(*trees)
+    added, _changed, _removed, cut = _difference(*trees)
+    assert cut
     assert sum(map(len, added)) < copies.MOST_TEXT + (1 << 16)
     assert len(added) > 100
     subprocess.run(["rm", "-r", trees[1] / ("n" * 255)], check=True)

@@ -288,13 +288,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDiff:
-    """What changed from one state to a later one. Paths are absolute; at most 10,000 of each kind."""
+    """What changed from one state to a later one. Paths are absolute; of each kind about 10,000 at most."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     variables_added: tuple[str, ...] = ()
     variables_removed: tuple[str, ...] = ()
+    truncated: bool = False
+    """True when there were more paths than are named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class GuestLink(Protocol):
         """What it takes up now."""
         ...
 
-    async def layers(self, name: str, *arguments: Any) -> Any:
+    async def file_states(self, name: str, *arguments: Any) -> Any:
         """One step with the states of the files below `ROOTS`; the names are those of `keeper.views.Views`.
 
         Raises:
@@ -323,8 +323,8 @@ class Machine(Protocol):
         ...
 
 
-FileDiff = tuple[list[str], list[str], list[str]]
-"""Absolute paths added, changed, removed."""
+FileDiff = tuple[list[str], list[str], list[str], bool]
+"""Absolute paths added, changed, removed; and whether there were more than are named."""
 
 
 class Backend(Protocol):

@@ -214,8 +214,15 @@ class Sandbox:
             files = await machine.difference(first.state, second.state if second else None)
             old = set(first.snapshot.variables)
             new = set(second.snapshot.variables if second else await machine.variables())
-        added, changed, removed = map(tuple, files)
-        return SnapshotDiff(added, changed, removed, tuple(sorted(new - old)), tuple(sorted(old - new)))
+        added, changed, removed, truncated = files
+        return SnapshotDiff(
+            tuple(added),
+            tuple(changed),
+            tuple(removed),
+            tuple(sorted(new - old)),
+            tuple(sorted(old - new)),
+            truncated,
+        )
 
     async def branch(self, count: int = 1, snapshot: Snapshot | str | None = None) -> list[Sandbox]:
         """Further sandboxes that begin as `snapshot`, or (None) as this one is now; close each.

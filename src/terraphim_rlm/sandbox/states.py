@@ -79,7 +79,7 @@ class States:
             try:
                 frozen = await python.freeze()
             except BaseException:
-                await self._link.layers("drop", files)
+                await self._link.file_states("drop", files)
                 raise
             self._frozen.add(frozen)
         languages = {"python": "kept"}
@@ -89,7 +89,7 @@ class States:
 
     async def _freeze(self, view: int, problems: Sequence[str]) -> int:
         try:
-            return int(await self._link.layers("freeze", view))
+            return int(await self._link.file_states("freeze", view))
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise _refused(problems or ["a file that is open for writing"]) from error
@@ -99,21 +99,21 @@ class States:
         """A further view of the files, not shown yet, that begins as `state`."""
         self._views += 1
         try:
-            await self._link.layers("branch", self._views, state.files)
+            await self._link.file_states("branch", self._views, state.files)
         except OSError as error:
             raise _failed(error) from error
         return self._views
 
     async def show(self, view: int) -> None:
         try:
-            await self._link.layers("show", view)
+            await self._link.file_states("show", view)
         except OSError as error:
             raise _failed(error) from error
 
     async def empty_shared_memory(self) -> None:
         """No state holds any. Raises as `show`."""
         try:
-            await self._link.layers("empty", SHARED_MEMORY)
+            await self._link.file_states("empty", SHARED_MEMORY)
         except OSError as error:
             raise _failed(error) from error
 
@@ -124,10 +124,10 @@ class States:
     async def difference(self, view: int, before: State, after: State | None) -> FileDiff:
         """See `contract.Machine.difference`."""
         try:
-            found = await self._link.layers("diff", before.files, after.files if after else 0, view)
+            found = await self._link.file_states("diff", before.files, after.files if after else 0, view)
         except OSError as error:
             raise _failed(error) from error
-        return found[0], found[1], found[2]
+        return found[0], found[1], found[2], found[3]
 
     async def put_back(self, view: int, state: State, paths: Sequence[str]) -> list[str]:
         """See `contract.Machine.put_back`."""
@@ -138,7 +138,7 @@ class States:
                 batch.append(path)
             if batch and (path is None or sum(map(len, batch)) * 4 > _BATCH):
                 try:
-                    missing += await self._link.layers("copy", state.files, view, batch)
+                    missing += await self._link.file_states("copy", state.files, view, batch)
                 except OSError as error:
                     raise _failed(error) from error
                 batch = []
@@ -152,7 +152,7 @@ class States:
 
     async def _dropped(self, name: str, number: int) -> None:
         with suppress(OSError, SnapshotLost, SandboxLost):  # what kept it is gone, and it with that
-            await self._link.layers(name, number)
+            await self._link.file_states(name, number)
 
     def close(self) -> None:
         """Gives up all states; the machine's end ends what they hold."""

@@ -138,6 +138,8 @@ def _changes(found: Mapping[str, Any]) -> str:
         for each in found[field]
     ]
     lines = [f"{mark} {kind:<8}  {one_line(each, 4096)}" for mark, kind, each in rows[:_SHOWN]]
+    if found["truncated"]:
+        lines.append("  and more files than are told of")
     if len(rows) > _SHOWN:
         lines.append(f"  and {len(rows) - _SHOWN:,} more; --json shows all")
     return "\n".join(lines) or "Nothing changed."

@@ -111,7 +111,7 @@ class Kept:
             {"op": "bound", "id": self.number, "uid": uid, "places": list(places), "most": most}
         )
 
-    async def layers(self, place: Place, name: str, *arguments: Any) -> Any:
+    async def file_states(self, place: Place, name: str, *arguments: Any) -> Any:
         """One call of the sandbox's warden, see `keeper/views.py`; the first one starts it.
 
         Raises:
@@ -124,7 +124,7 @@ class Kept:
         """Sockets that listen inside the sandbox and are answered here; `uid` is whose it is. Raises OSError."""
         return await made(self._keeper.request, self.number, uid, sockets)
 
-    def on_layers(self, data: bytes) -> None:
+    def on_file_states(self, data: bytes) -> None:
         self._states.hear(data)
 
     async def kill(self) -> GuestEnd:
@@ -157,14 +157,14 @@ class Kept:
 
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
         self._oom = oom
-        self.on_layers(b"")
+        self.on_file_states(b"")
         settle(self.bounded, False)
         settle(self._end, GuestEnd(code, signal, oom > 0))
 
     def on_lost(self) -> None:
         """The keeper died, and by their parent-death signals all its sandboxes with it."""
         fail(self.started, SandboxLost("The keeper of the sandboxes ended."))
-        self.on_layers(b"")
+        self.on_file_states(b"")
         settle(self.bounded, False)
         settle(self._end, GuestEnd(None, 9))
 
@@ -296,8 +296,8 @@ class Keeper:
             self._failed += 1
             del self._kept[kept.number]
             fail(kept.started, SandboxStartFailed(f"The sandbox could not be started: {fields[1]}."))
-        elif kind == "layers":
-            kept.on_layers(fields[1])
+        elif kind == "file_states":
+            kept.on_file_states(fields[1])
         elif kind == "oom":
             kept.on_oom(fields[1])
         elif kind == "bounded":

@@ -14,6 +14,8 @@ MOST_PATHS = 10_000
 """Of each kind in a difference; a sandbox decides how many files there are, and someone has to read the list."""
 MOST_TEXT = 8 << 20
 """Characters of all paths in a difference: folders in folders make a path that is far longer than any call takes."""
+MOST_DEPTH = 400
+"""Folders in folders that are compared, copied or removed; a path that a call takes as a whole holds 2,047."""
 _BLOCK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO may have come where a file was
 _COPIED = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO)
@@ -32,8 +34,10 @@ class _Pair:
         self.after = _stat(new, name)
 
 
-def difference(old: int, new: int, most: int) -> tuple[list[str], list[str], list[str]]:
+def difference(old: int, new: int, most: int) -> tuple[list[str], list[str], list[str], bool]:
     """Paths that the folder `new` has and `old` lacks, that differ, that only `old` has; folders differ by mode only.
+
+    The last is whether there are more than are named.
 
     Args:
         most: bytes to read of `old`. Holes and links make any number of large files that take no room.
@@ -60,15 +64,16 @@ def difference(old: int, new: int, most: int) -> tuple[list[str], list[str], lis
             found = None if _equal(pair) else changed
         if found is None:
             continue
+        if len(found) >= MOST_PATHS or text >= MOST_TEXT:
+            return added, changed, removed, True
         found.append(pair.path)
         text += len(pair.path)
-        if len(found) >= MOST_PATHS or text >= MOST_TEXT:
-            break
-    return added, changed, removed
+    return added, changed, removed, False
 
 
 def _pairs(old: int | None, new: int | None, prefix: str) -> Iterator[_Pair]:
     """Every path below two open folders, sorted."""
+    check_depth(prefix.count("/"))
     names = sorted({*_names(old), *_names(new)})
     for name in names:
         pair = _Pair(prefix + name, name, old, new)
@@ -83,6 +88,12 @@ def _pairs(old: int | None, new: int | None, prefix: str) -> Iterator[_Pair]:
             for fd in deeper:
                 if fd is not None:
                     os.close(fd)
+
+
+def check_depth(depth: int) -> None:
+    """Each folder on the way down is held open, and takes up the stack of whoever works through it."""
+    if depth > MOST_DEPTH:
+        raise OSError(errno.ELOOP, f"they hold folders in folders more than {MOST_DEPTH} deep")
 
 
 def _names(fd: int | None) -> list[str]:
@@ -143,14 +154,22 @@ def _equal(pair: _Pair) -> bool:
         os.close(first)
 
 
-def copy_tree(source: int, target: int) -> None:
-    """Copies all that is in one open folder into another, an empty one: modes, times, links; hard links become files."""
+def copy_tree(source: int, target: int, depth: int = 0) -> None:
+    """Copies all that is in one open folder into another, an empty one: modes, times, links; hard links become files.
+
+    Raises:
+        OSError: ELOOP, its folders lie more than `MOST_DEPTH` deep.
+    """
+    check_depth(depth)
     for name in os.listdir(source):
-        copy_entry(source, target, name)
+        copy_entry(source, target, name, depth=depth)
 
 
-def copy_entry(source: int, target: int, name: str, under: str = "") -> None:
-    """Copies one file, link or folder from an open folder to another, where there is none called `under or name`."""
+def copy_entry(source: int, target: int, name: str, under: str = "", depth: int = 0) -> None:
+    """Copies one file, link or folder from an open folder to another, where there is none called `under or name`.
+
+    Raises as `copy_tree`.
+    """
     under = under or name
     seen = os.stat(name, dir_fd=source, follow_symlinks=False)
     kind = stat.S_IFMT(seen.st_mode)
@@ -160,7 +179,7 @@ def copy_entry(source: int, target: int, name: str, under: str = "") -> None:
         os.mkdir(under, 0o700, dir_fd=target)
         below, into = os.open(name, _FOLDER, dir_fd=source), os.open(under, _FOLDER, dir_fd=target)
         try:
-            copy_tree(below, into)
+            copy_tree(below, into, depth + 1)
             os.fchmod(into, stat.S_IMODE(seen.st_mode))
         finally:
             os.close(below)
@@ -189,8 +208,9 @@ def _copy_file(reader: int, target: int, name: str, mode: int) -> None:
         os.close(reader)
 
 
-def remove(folder: int, name: str) -> None:
-    """Removes a file, link or folder with all in it; what is not there is gone already."""
+def remove(folder: int, name: str, depth: int = 0) -> None:
+    """Removes a file, link or folder with all in it; what is not there is gone already. Raises as `copy_tree`."""
+    check_depth(depth - 2)  # a copy that was refused on its way down can be removed again
     try:
         os.unlink(name, dir_fd=folder)
         return
@@ -201,7 +221,7 @@ def remove(folder: int, name: str) -> None:
     below = os.open(name, _FOLDER, dir_fd=folder)
     try:
         for inner in os.listdir(below):
-            remove(below, inner)
+            remove(below, inner, depth + 1)
     finally:
         os.close(below)
     os.rmdir(name, dir_fd=folder)

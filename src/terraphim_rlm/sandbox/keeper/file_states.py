@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terraphim_rlm.core.errors import SnapshotLost
+from terraphim_rlm.core.errors import InternalError, SnapshotLost
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle
 
+_STEP_SECONDS = 600.0
+"""That one call may take: a difference may read the whole of a large disk."""
 _GONE = "What kept the states of this sandbox's files has ended, and they with it; it takes no new ones."
 
 
@@ -41,7 +43,7 @@ class FileStates:
         self._gone = False
 
     async def call(self, place: Place, name: str, *arguments: Any) -> Any:
-        """See `Kept.layers`. Not cut short when its caller is: the answer of one call is never another's."""
+        """See `Kept.file_states`. Not cut short when its caller is: the answer of one call is never another's."""
         work = asyncio.ensure_future(self._call(place, name, *arguments))
         work.add_done_callback(
             lambda done: done.cancelled() or done.exception()
@@ -61,11 +63,25 @@ class FileStates:
                 "uid": place.uid,
                 "layered": place.layered,
             }
-            await self._send({"op": "layers", "id": self._number, "data": data, **where})
-            _number, ok, *rest = await self._answer
+            await self._send({"op": "file_states", "id": self._number, "data": data, **where})
+            number, ok, *rest = await self._answered(name)
+        if number != self._asked:
+            raise InternalError(f"A warden answered call {number} when call {self._asked} was asked.")
         if not ok:
             raise OSError(*rest)
         return rest[0]
+
+    async def _answered(self, name: str) -> tuple[Any, ...]:
+        assert self._answer is not None
+        try:
+            async with asyncio.timeout(_STEP_SECONDS):
+                return await self._answer
+        except TimeoutError:
+            self._gone = True  # what it answers later must not be taken for another call's
+            raise SnapshotLost(
+                f"The step {name!r} with the sandbox's files was not over after {_STEP_SECONDS:.0f} seconds; "
+                "the states are given up."
+            ) from None
 
     def hear(self, data: bytes) -> None:
         """A piece of an answer; empty when the warden is gone."""

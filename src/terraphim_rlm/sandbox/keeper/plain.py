@@ -106,6 +106,7 @@ class Copies(Views):
 
     def _copy_folder(self, view: PlainView, at: tuple[int, str], target: str, before: str) -> None:
         number, path = at
+        copies.check_depth(path.count("/"))
         here = os.path.join(view.place(number), path)
         with OpenFolder(here) as old, OpenFolder(os.path.join(target, path)) as new:
             for entry in os.scandir(old):

@@ -3,10 +3,10 @@
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
 Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "watch", "uid"}` with descriptors,
 `{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "bound", "id", "uid", "places", "most"}`,
-`{"op": "layers", "id", "data", "roots", "size", "uid", "layered"}`, `{"op": "doors", "id", "sockets", "uid"}` with a descriptor
+`{"op": "file_states", "id", "data", "roots", "size", "uid", "layered"}`, `{"op": "doors", "id", "sockets", "uid"}` with a descriptor
 on which the answer comes (see `doors`).
 Keeper to owner: `("ready", modes)`, `("spawned", id, pid, enforced, counts)`, `("failed", id, reason)`, `("bounded", id, whether)`, `("oom", id, kills)`,
-`("layers", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
+`("file_states", id, data)` with what the sandbox's warden said (nothing when it is gone), `("ended", id, code, signal, oom_kills)`.
 
 A sandbox is killed by its pid 1, whose end the kernel delays until the whole pid namespace is dead. Killing
 bubblewrap instead, while it sets up, would leave its child running; should bubblewrap die all the same, the
@@ -160,7 +160,7 @@ class Keeper:
             self._doom(box)
         elif request["op"] == "doors":
             self._make_doors(box, fds[0], request)
-        elif request["op"] == "layers":
+        elif request["op"] == "file_states":
             self._wardens.ask(box.number, box.inner_pid, box.group.entrances(), request)
         elif request["op"] == "bound":
             self._bound(box, request)

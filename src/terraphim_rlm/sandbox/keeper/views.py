@@ -142,16 +142,22 @@ class Views:
             for name in os.listdir(inside):
                 copies.clear(inside, name)
 
-    def diff(self, before: int, after: int, view: int) -> tuple[list[str], list[str], list[str]]:
-        """Paths added, changed and removed from a state to another; `after` 0 means `view` as it is."""
+    def diff(self, before: int, after: int, view: int) -> tuple[list[str], list[str], list[str], bool]:
+        """Paths added, changed and removed from a state to another, and whether there are more than are named.
+
+        `after` 0 means `view` as it is.
+        """
         found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        more = False
         most = 8 * self.size  # of one root; more than twice is no content but holes, or links to the same
         for number, root in enumerate(self.roots):
             later = self.opened(after, number) if after else OpenFolder(self.views[view].place(number))
             with self.opened(before, number) as old, later as new:
-                for kind, paths in zip(found, copies.difference(old, new, most), strict=True):
+                *kinds, cut = copies.difference(old, new, most)
+                more = more or cut
+                for kind, paths in zip(found, kinds, strict=True):
                     kind += [f"{root}/{path}" for path in paths]
-        return found
+        return (*found, more)
 
     def copy(self, state: int, view: int, paths: Sequence[str]) -> list[str]:
         """Puts single paths of a state into a view; those that are in neither. A path absent in the state is removed."""

@@ -36,7 +36,7 @@ class Wardens:
             os.write(self._lines[box], request["data"])
         except OSError:
             self.end(box)
-            self._tell("layers", box, b"")
+            self._tell("file_states", box, b"")
 
     def hears(self, fd: int) -> bool:
         """Hands on what a warden said; False when `fd` is no warden's."""
@@ -51,7 +51,7 @@ class Wardens:
             data = b""
         if not data:
             self.end(box)
-        self._tell("layers", box, data)
+        self._tell("file_states", box, data)
         return True
 
     def pids(self) -> set[int]:

@@ -87,8 +87,8 @@ class Link:
     def consumption(self) -> Consumption:
         return self._kept.consumption()
 
-    async def layers(self, name: str, *arguments: Any) -> Any:
-        return await self._kept.layers(self._place, name, *arguments)
+    async def file_states(self, name: str, *arguments: Any) -> Any:
+        return await self._kept.file_states(self._place, name, *arguments)
 
     async def doors(self, sockets: Sequence[Door]) -> list[socket.socket]:
         return await self._kept.doors(self._place.uid, sockets)

@@ -84,7 +84,7 @@ async def _watched(backend: Bubblewrap, link: Link) -> dict[str, Enforcement]:
 async def _keeps_files(link: Link) -> bool:
     """Whether this kernel lets states of its files be taken."""
     try:
-        await link.layers("freeze", 0)
+        await link.file_states("freeze", 0)
     except (OSError, SnapshotLost):
         return False
     return True
