@@ -47,12 +47,19 @@ class Tree:
         self._sharing = Sharing(asker)
         self._log = log
         self._children = 0
+        self._ending: set[asyncio.Task[None]] = set()
         self._mark = new_mark()
         # For each level, so that no node holds the place that its own child waits for.
         self._levels: dict[int, asyncio.Semaphore] = {}
 
     async def root(self, tell: Teller) -> Outcome:
-        """The node that the question is put to."""
+        """The node that the question is put to. Nothing of any child is left when it returns."""
+        try:
+            return await self._root(tell)
+        finally:
+            await asyncio.gather(*self._ending)
+
+    async def _root(self, tell: Teller) -> Outcome:
         task = self._task
         hands, past = self.root_hands(tell), ""
         if task.past is not None:
@@ -117,9 +124,18 @@ class Tree:
             brief = Brief(question, context, model, checks=replace(self._task.checks, verify=None))
             return await Node(brief, own, self._asker, hands, teller).run()
         finally:
-            await interpreter.close()
-            if context is not None:
-                context.close()
+            ending = asyncio.get_running_loop().create_task(_end(interpreter, context))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+
+async def _end(interpreter: Interpreter, context: Context | None) -> None:
+    """Ends what a child worked with. Its parent need not wait for the kernel to take it apart; `root` does."""
+    try:
+        await interpreter.close()
+    finally:
+        if context is not None:
+            context.close()
 
 
 def _given(own: Context | None, value: Any) -> Context | None:
