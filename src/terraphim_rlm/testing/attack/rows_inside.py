@@ -40,18 +40,17 @@ tried(9)
 """
 
 _ASK_THE_SUPERVISOR = """
-import marshal, socket, stat, struct
+import stat, struct
 count = 0
-asked = marshal.dumps({"op": "spawn", "id": 99, "argv": ["/bin/id"], "cwd": "/", "env": {}, "uid": 0})
-forged = struct.pack("<BIiii", 3, 1, 0, 0, 1)  # that a child has ended
+forged = struct.pack("<BIiii", 3, 999, 0, 0, 1)  # that a child has ended
+own = os.fstat(3).st_ino
 for fd in range(1024):
-    try: mode = os.fstat(fd).st_mode
+    try: found = os.fstat(fd)
     except OSError: continue
     count += 1
-    if not stat.S_ISSOCK(mode) or fd == 3: continue
-    for data in (asked, forged):
-        try: os.write(fd, data); harm("wrote into the supervisor's line, descriptor", fd)
-        except OSError: pass
+    if not stat.S_ISSOCK(found.st_mode) or found.st_ino == own: continue
+    try: os.write(fd, forged); harm("wrote into the supervisor's line, descriptor", fd)
+    except OSError: pass
 for name in (n for n in os.listdir("/proc") if n.isdigit()):
     for fd in range(16):
         try: end = os.open(f"/proc/{name}/fd/{fd}", os.O_RDWR | os.O_NONBLOCK)
