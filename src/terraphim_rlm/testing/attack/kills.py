@@ -223,7 +223,7 @@ async def killed(count: int, seed: int) -> dict[str, Any]:
             before = replace(before, files=conditions.baseline(lab).files)  # what the first launch keeps
             for number in range(count):
                 whom = WHOM[number % len(WHOM)]
-                share = (number + launches.chance.random() * len(WHOM)) / count
+                share = (number - number % len(WHOM) + launches.chance.random() * len(WHOM)) / count
                 if found := await launches.kill(whom, share):
                     left.append(f"{whom} killed at {share:.0%}: {found}")
         left += await conditions.breaches(before, lab, [], "none")
