@@ -22,7 +22,6 @@ LACKING: Mapping[str, str] = {
     "egress": "must reach a host to be tried, and none may be: `tests/egress` tries it over plain sockets",
     "firecracker": "needs the backend of virtual machines, which is not built",
     "guard": "needs the guard that reads code before it runs, which is not built",
-    "pool": "needs the pool of sandboxes made ahead, which is not built",
     "rich-output": "needs outputs that are shown as pages and pictures, which are not built",
     "soak": "is a matter of hours: `--tier soak`",
     "statement": "no test shows its absence; the threat model says that it is not held back",

@@ -18,6 +18,7 @@ from terraphim_rlm.sandbox import queue
 from terraphim_rlm.sandbox.languages import python, runners
 from terraphim_rlm.sandbox.link import execution, transfers
 from terraphim_rlm.sandbox.link.channel import ChannelBroken
+from terraphim_rlm.sandbox.pool import pool
 from terraphim_rlm.testing.attack.weak import Place, attribute
 
 
@@ -111,6 +112,23 @@ def output_as_reply(_place: Place) -> AbstractContextManager[None]:
         return end(self, number, source, result, done)
 
     return attribute(hands.Hands, "_end", both)
+
+
+def taken_back(_place: Place) -> AbstractContextManager[None]:
+    """What a caller closes is handed to the next one."""
+    take = pool.Pool.take
+    kept: list[Any] = []
+
+    async def close() -> None:
+        return
+
+    async def again(self: Any) -> Any:
+        if not kept:
+            kept.append(await take(self))
+            kept[0].close = close
+        return kept[0]
+
+    return attribute(pool.Pool, "take", again)
 
 
 def all_at_once(_place: Place) -> AbstractContextManager[None]:

@@ -112,6 +112,7 @@ PROTECTIONS: Mapping[str, Protection] = {
     "output-is-not-a-reply": Protection(
         "what a cell puts out is never read as the model's reply", host=mistakes.output_as_reply
     ),
+    "used-once": Protection("a sandbox that was handed out never comes back", host=mistakes.taken_back),
     "bounded-answers": Protection(
         "what waits for a cell that does not read is bounded",
         host=lambda _place: attribute(channel, "_MOST_UNSENT", 1 << 40),
