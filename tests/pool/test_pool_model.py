@@ -198,7 +198,8 @@ class PoolMachine(RuleBasedStateMachine):
         finally:
             for task in asyncio.all_tasks(self.loop):  # of an example that failed
                 task.cancel()
-            self.pool._closed = True
+            if hasattr(self, "pool"):
+                self.pool._closed = True
             self.loop.run_until_complete(spin())
             self.loop.close()
 
