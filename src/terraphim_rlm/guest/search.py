@@ -104,7 +104,7 @@ def _count(lines, data):
         hits = []
         _grep_across(lines.expression, "", data, hits, float("inf"))
         return len(hits)
-    return sum(1 for _, block in scan.line_blocks(data) for _ in lines.spans(block))
+    return sum(lines.count(block) for _, block in scan.line_blocks(data))
 
 
 def _grep_one(lines, name, data, hits, most):
