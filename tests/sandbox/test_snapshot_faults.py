@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -127,6 +128,22 @@ async def test_a_rollback_whose_files_cannot_be_shown_ends_the_sandbox_and_says_
         await box.rollback("s")
     with pytest.raises(SandboxLost):
         await box.run("1")
+
+
+async def test_a_snapshot_waits_until_what_a_caller_left_behind_is_killed(box: Sandbox) -> None:
+    """Who kills a shell's orphans would take the interpreter's fork for one of them."""
+    chance = random.Random(1)
+    await _said(box, "x = 1")
+    for _ in range(30):
+        work = asyncio.ensure_future(box.sh("for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait"))
+        await asyncio.wait({work}, timeout=chance.uniform(0.01, 0.02))
+        work.cancel()
+        await asyncio.wait({work})
+        snapshot = await box.snapshot(partial=True)
+        (branch,) = await box.branch(1, snapshot)
+        assert await _said(branch, "print(x)") == "1"
+        await branch.close()
+        await box.forget(snapshot)
 
 
 async def test_a_rollback_ends_every_other_interpreter(box: Sandbox) -> None:

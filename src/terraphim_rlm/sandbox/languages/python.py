@@ -273,9 +273,9 @@ class Interpreter:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
+            await self._guest.settled()
             with its:
-                said = await self._answer(frames.FREEZE, b"", its.fileno())
-            pid = said.get("pid")
+                pid = (await self._answer(frames.FREEZE, b"", its.fileno())).get("pid")
             if type(pid) is not int or not 1 < pid < 1 << 22:
                 raise no_room()
             child = await self._guest.adopt(pid)

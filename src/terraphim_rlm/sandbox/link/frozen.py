@@ -47,6 +47,7 @@ class Frozen:
             SnapshotLost: it is gone.
             SnapshotRefused: there is no room for another process.
         """
+        await self._guest.settled()
         pid = await self._ask({"op": "thaw", "branch": branch}, fds)
         if pid == 0:
             raise no_room()

@@ -8,6 +8,7 @@ import marshal
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Child:
         if self._alone:
             self.signal(9)
         else:
-            self._guest.order("kill", self.number)
+            self._guest.kill(self.number)
 
     async def stopped(self) -> None:
         """After `kill`: waits until nothing of it runs."""
@@ -89,6 +90,11 @@ class Guest:
         """Group -> process ids."""
         self._orders: dict[int, asyncio.Future[None]] = {}
         """Those to groups, until they are carried out."""
+        self._kills: Counter[int] = Counter()
+        """Orders to kill that are not carried out yet, by the child's number."""
+        self._calm = asyncio.Event()
+        """Set while there are none."""
+        self._calm.set()
         self._last = 0
         self._loop = asyncio.get_running_loop()
         self._hello: asyncio.Future[None] = self._loop.create_future()
@@ -199,6 +205,20 @@ class Guest:
             raise
         return child
 
+    def kill(self, number: int) -> None:
+        """Kills one child with all that came of it, and everybody's orphans that nobody has adopted."""
+        if self._open:
+            self._kills[number] += 1
+            self._calm.clear()
+            self.order("kill", number)
+
+    async def settled(self) -> None:
+        """Waits until every order to kill is carried out.
+
+        A process that forks away from a cell while one is would be taken for an orphan, before it is adopted.
+        """
+        await self._calm.wait()
+
     def order(self, op: str, number: int, **fields: object) -> None:
         """A request that needs no answer. A sandbox that has ended needs no orders: its children are settled."""
         try:
@@ -244,6 +264,8 @@ class Guest:
             self._of_group(op, number, pid)
             return
         child = self._children.get(number)
+        if op == _KILLED or (op == _FAILED and (child is None or child.started.done())):
+            self._carried_out(number)
         if child is None:
             return
         if op == _STARTED and not child.started.done():
@@ -260,6 +282,12 @@ class Guest:
             reason = os.strerror(code) if code else "unknown reason"
             child.started.set_exception(SandboxLost(f"The sandbox could not start a process: {reason}."))
 
+    def _carried_out(self, number: int) -> None:
+        self._kills[number] -= 1
+        self._kills = +self._kills
+        if not self._kills:
+            self._calm.set()
+
     def _of_group(self, op: int, group: int, pid: int) -> None:
         """A process of it has stopped, or an order to it is carried out."""
         done = self._orders[group]
@@ -275,6 +303,7 @@ class Guest:
         if not self._open:
             return
         self._open = False
+        self._calm.set()
         self._loop.remove_reader(self._socket.fileno())
         gone = _gone("The sandbox ended.")
         if not self._hello.done():
