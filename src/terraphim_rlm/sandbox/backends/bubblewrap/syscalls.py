@@ -61,6 +61,10 @@ _ALL = Test(0, "equals", 0xFFFFFFFF)  # kill(-1)
 _CLONE_NEW = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _PLAIN_PROTOCOLS = (0, 1, 6, 17, 58)  # default, ICMP, TCP, UDP, ICMPv6: no SCTP, DCCP, MPTCP, SMC
+_LEASE, _NOTIFY = (
+    1024,
+    1026,
+)  # on a file that it shares with others, who would wait 45 s to open it, or be watched
 _TTY = (0x5412, 0x541C, 0x541D, 0x5423)  # TIOCSTI types for us, TIOCLINUX, TIOCCONS, TIOCSETD loads drivers
 
 
@@ -89,6 +93,7 @@ RULES: tuple[Rule, ...] = (
     Rule(141, errno.EPERM, ((Test(1, "equals", 1),), (Test(0, "equals", 2),))),  # setpriority
     Rule(251, errno.EPERM, ((Test(1, "equals", 1),), (Test(0, "equals", 3),))),  # ioprio_set
     Rule(16, errno.EPERM, tuple((Test(1, "equals", request),) for request in _TTY)),  # ioctl
+    Rule(72, errno.EPERM, tuple((Test(1, "equals", command),) for command in (_LEASE, _NOTIFY))),  # fcntl
     Rule(135, errno.EPERM, ((Test(0, "outside", (0, 0xFFFFFFFF)),),)),  # personality: keep or ask
     Rule(
         41,  # socket
