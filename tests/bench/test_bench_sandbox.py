@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from terraphim_rlm import Sandbox, open_sandbox
 from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.core.values import Snapshot
 from terraphim_rlm.faces.cli.app import run
-from terraphim_rlm.testing.bench import endurance, peers, sandbox
+from terraphim_rlm.testing.bench import endurance, peers, sandbox, speed
 from terraphim_rlm.testing.bench.rows import Goal, row, summary
 
 pytestmark = pytest.mark.anyio
@@ -55,7 +56,8 @@ async def test_every_row_is_measured_and_has_the_stable_shape() -> None:
     names = [one["row"] for one in rows]
     assert len(set(names)) == len(names)
     for part in (
-        "cold start", "hand-out from the pool", "round trip", "one-shot command", "idle memory of a sandbox", "executions a minute, independent",
+        "cold start", "hand-out from the pool", "round trip", "one-shot command", "idle memory of a sandbox",
+        "independent executions, 1 at once", "independent executions, 16 at once",
         "executions a minute, warm", "snapshot, 2 MB + 5 files", "rollback, 2 MB + 9 files", "branch(2)",
         "switch of branches", "2 rollbacks in a row", "3 sandboxes at once: read back",
     ):  # fmt: skip
@@ -134,6 +136,25 @@ async def test_a_sandbox_that_holds_the_value_of_another_is_found_out(box: Sandb
     assert len(await endurance.read_back([box])) == 2
     with pytest.raises(AssertionError, match="printed '0"):
         await endurance.read_back([box, box])
+
+
+@pytest.mark.sandbox
+async def test_independent_executions_that_share_a_sandbox_are_found_out(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def same(_backend: Any) -> AsyncIterator[Sandbox]:
+        yield box
+
+    monkeypatch.setattr(speed, "box_of", same)
+    alone = speed.Alone(box)  # type: ignore[arg-type]
+    await alone.once()
+    with pytest.raises(AssertionError, match="canary"):
+        await alone.once()
+    await box.sh("rm /tmp/canary /work/canary /dev/shm/canary")
+    alone._living.add(int((await box.sh("stat -Lc %i /proc/self/ns/pid")).stdout))
+    with pytest.raises(AssertionError, match="shares its processes"):
+        await alone.once()
 
 
 @pytest.mark.sandbox

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from terraphim_rlm.sandbox.contract import Backend
 from terraphim_rlm.sandbox.opening import open_sandbox
 from terraphim_rlm.sandbox.sandbox import Sandbox
-from terraphim_rlm.testing.bench.boxes import Row, box_of, expect
+from terraphim_rlm.testing.bench.boxes import Row, box_of, expect, said
 from terraphim_rlm.testing.bench.peers import AT_ONCE, Peers
 from terraphim_rlm.testing.bench.processes import Unreadable, descendants, processor_ms, pss_mb
 from terraphim_rlm.testing.bench.rows import Goal, row
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from terraphim_rlm.testing.bench.sandbox import Sizes
 
 _WARM_UP = 20
-_ALONE = """
+_WRITABLE = ("/tmp", "/work", "/dev/shm")  # noqa: S108 - inside
+_ALONE = f"""
 import os
-print(os.listdir('/tmp'), os.listdir('/work'), sum(name.isdigit() for name in os.listdir('/proc')) <= 3)
-for folder in ('/tmp', '/work'):
+print(os.stat('/proc/self/ns/pid').st_ino)
+print([os.listdir(folder) for folder in {_WRITABLE}], sum(name.isdigit() for name in os.listdir('/proc')) <= 3)
+for folder in {_WRITABLE}:
     open(folder + '/canary', 'w').close()
 """
+_AT_ONCE = (1, 2, AT_ONCE, 8, 16)
 
 
 async def rows(backend: Backend, sizes: Sizes, peers: Peers) -> AsyncIterator[Row]:
@@ -70,14 +74,16 @@ async def rows(backend: Backend, sizes: Sizes, peers: Peers) -> AsyncIterator[Ro
 
 
 async def _rates(backend: Backend, seconds: float, peers: Peers) -> AsyncIterator[Row]:
-    yield row(
-        "executions a minute, independent",
-        "/min",
-        await rate([lambda: _alone(backend)] * AT_ONCE, seconds),
-        Goal(4_000, least=True),
-        peers=await peers.beside("independent"),
-        why=f"a sandbox each, {AT_ONCE} at once; each finds no file and no process of another",
-    )
+    for count in _AT_ONCE:
+        alone = Alone(backend)
+        yield row(
+            f"independent executions, {count} at once",
+            "/min",
+            await rate([alone.once] * count, seconds),
+            Goal(4_000, least=True) if count == AT_ONCE else None,
+            peers=await peers.beside("independent") if count == AT_ONCE else None,
+            why="a sandbox each, in processes of its own; each finds no file and no process of another",
+        )
     async with AsyncExitStack() as stack:
         boxes = [await stack.enter_async_context(box_of(backend)) for _ in range(AT_ONCE)]
         for box in boxes:
@@ -136,9 +142,28 @@ async def _command(box: Sandbox) -> None:
         raise AssertionError(f"the command gave {result!r}")
 
 
-async def _alone(backend: Backend) -> None:
-    async with box_of(backend) as box:
-        await expect(box, _ALONE, "[] [] True\n")
+class Alone:
+    """Executions that have nothing to do with each other."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._living = {os.stat("/proc/self/ns/pid").st_ino}
+        """Pid namespaces: ours, and those of the sandboxes that there are now."""
+
+    async def once(self) -> None:
+        """One in a sandbox of its own.
+
+        Raises:
+            AssertionError: it saw a file or a process of another, or shares its pid namespace.
+        """
+        async with box_of(self._backend) as box:
+            namespace, _, seen = (await said(box, _ALONE)).partition("\n")
+            if seen != "[[], [], []] True\n":
+                raise AssertionError(f"a sandbox that was just made saw {seen!r}")
+            if int(namespace) in self._living:
+                raise AssertionError("a sandbox shares its processes with another")
+            self._living.add(int(namespace))
+        self._living.remove(int(namespace))
 
 
 async def rate(workers: list[Callable[[], Awaitable[None]]], seconds: float) -> list[float]:
