@@ -32,6 +32,7 @@ def test_doctor_really_runs_code_and_every_check_has_its_four_words(capsys: Capt
         "journal",
         "bwrap",
         "seccomp",
+        "zygote",
         "control-groups",
         "model",
     } <= checks.keys()

@@ -22,6 +22,7 @@ import pytest
 from terraphim_rlm.core.errors import PoolExhausted
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import backend as bubblewrap
+from terraphim_rlm.sandbox.backends.bubblewrap import starting
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.keeper.client import Keeper, Kept
 from terraphim_rlm.sandbox.languages.python import Interpreter
@@ -73,8 +74,8 @@ def _inner(pid: int) -> int | None:
 
 
 STEPS = [
-    (bubblewrap, "_machine"), (Keeper, "start"), (bubblewrap, "_prepare"), (bubblewrap, "sealed"), (Keeper, "ready"),
-    (Keeper, "launch"), (Keeper, "request"), (bubblewrap, "_greeted"), (Kept, "bound"), (Guest, "start"), (Interpreter, "start"),
+    (starting, "machine"), (Keeper, "start"), (starting, "ends"), (starting, "sealed"), (Keeper, "ready"),
+    (Keeper, "launch"), (Keeper, "request"), (starting, "_greeted"), (Kept, "bound"), (Guest, "start"), (Interpreter, "start"),
     (Guest, "fork"), (Interpreter, "_embodied"),
 ]  # fmt: skip
 
@@ -122,9 +123,13 @@ def cancelled_at(number: int, work: Awaitable[Any], hit: list[int]) -> Generator
             step = partial(steps.throw, error)
 
 
-async def test_a_start_that_is_cancelled_at_any_wait_leaves_nothing_and_its_caller_gets_the_next() -> None:
-    async with bubblewrap.Bubblewrap() as backend:
+@pytest.mark.parametrize("forks", [False, True])
+async def test_a_start_that_is_cancelled_at_any_wait_leaves_nothing_and_its_caller_gets_the_next(
+    forks: bool,
+) -> None:
+    async with bubblewrap.Bubblewrap(forks=forks) as backend:
         await (await started(backend, SandboxSpec())).close()
+        await backend.zygote()
         before = descriptors()
         for number in range(100):
             hit: list[int] = []
@@ -149,6 +154,7 @@ async def test_a_start_that_is_cancelled_at_any_wait_leaves_nothing_and_its_call
 async def test_a_caller_who_is_cancelled_at_any_wait_leaves_nothing(ahead: int) -> None:
     async with bubblewrap.Bubblewrap() as backend:
         await (await started(backend, SandboxSpec())).close()
+        await backend.zygote()
         before = descriptors()
         for number in range(100):
             hit: list[int] = []

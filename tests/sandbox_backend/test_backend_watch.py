@@ -6,20 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from terraphim_rlm.core.values import Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import backend as backend_module
+from terraphim_rlm.sandbox.backends.bubblewrap import starting
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.keeper import watch
-from terraphim_rlm.sandbox.keeper.client import Launch
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -128,47 +127,57 @@ def test_the_next_look_is_due_before_what_is_left_can_be_used_up() -> None:
         assert looks.wait([doomed, Box(pid, 0)], 60_000) == 60_000
 
 
-Limited = Callable[..., Launch]
+Holding = Callable[[Resources, Mapping[str, int]], starting.Held]
 
 
 @pytest.fixture
-def ungrouped(monkeypatch: pytest.MonkeyPatch) -> Limited:
+def ungrouped(monkeypatch: pytest.MonkeyPatch) -> Holding:
     """Sandboxes as those of an ordinary user: no group holds their memory."""
-    limited = backend_module._limited
+    held = starting.held
 
-    def without_group(launch: Launch, plan: Any, modes: Any, uid: int | None) -> Launch:
-        made = limited(launch, plan, {}, uid)
-        return replace(made, limits={name: each for name, each in made.limits.items() if name != "memory"})
+    def without_group(resources: Resources, _modes: Mapping[str, int]) -> starting.Held:
+        made = held(resources, {})
+        return made._replace(group={name: each for name, each in made.group.items() if name != "memory"})
 
-    monkeypatch.setattr(backend_module, "_limited", without_group)
+    monkeypatch.setattr(starting, "held", without_group)
     return without_group
 
 
 @pytest.mark.sandbox
 @pytest.mark.usefixtures("ungrouped")
-async def test_processes_that_together_take_too_much_are_ended_and_the_sandbox_goes_on() -> None:
+@pytest.mark.parametrize("forked", [False, True])
+async def test_processes_that_together_take_too_much_are_ended_and_the_sandbox_goes_on(forked: bool) -> None:
     code = (
         "import os, signal\nkept = 7\npids = []\nfor _ in range(12):\n    pids.append(os.fork())\n"
         "    if pids[-1] == 0:\n        x = bytearray(60_000_000)\n        x[::4096] = b'x' * len(x[::4096])\n        signal.pause()\n"
         "_ = os.waitpid(-1, 0)\nprint('one has ended')\nfor pid in pids:\n    try: os.kill(pid, 9)\n    except OSError: pass"
     )
-    async with Bubblewrap() as backend, Sandbox(backend, SandboxSpec(Resources(memory_mb=128))) as box:
-        assert box.capabilities.limits["memory"] == "watched"
-        result = await box.run(code, timeout=60)
-        assert (result.status, result.stdout) == ("ok", "one has ended\n")
-        assert any("together held more than its memory" in note for note in result.notes)
-        assert (await box.run("kept")).stdout == "7\n"
-        shared = "import mmap\nx = mmap.mmap(-1, 400_000_000)\nfor at in range(0, len(x), 4096): x[at] = 1\nwhile True: pass"
-        result = await box.run(shared, timeout=60)
-        assert (result.status, result.state_after) == ("oom", "lost")
-        assert (await box.run("1 + 1")).stdout == "2\n"
+    async with Bubblewrap() as backend:
+        if forked:
+            await (await backend.boot(SandboxSpec())).destroy()
+            if lacking := await backend.zygote():
+                pytest.skip(f"no zygote here: {lacking}")
+        async with Sandbox(backend, SandboxSpec(Resources(memory_mb=128))) as box:
+            await _outgrows(box, code)
+
+
+async def _outgrows(box: Sandbox, code: str) -> None:
+    assert box.capabilities.limits["memory"] == "watched"
+    result = await box.run(code, timeout=60)
+    assert (result.status, result.stdout) == ("ok", "one has ended\n")
+    assert any("together held more than its memory" in note for note in result.notes)
+    assert (await box.run("kept")).stdout == "7\n"
+    shared = "import mmap\nx = mmap.mmap(-1, 400_000_000)\nfor at in range(0, len(x), 4096): x[at] = 1\nwhile True: pass"
+    result = await box.run(shared, timeout=60)
+    assert (result.status, result.state_after) == ("oom", "lost")
+    assert (await box.run("1 + 1")).stdout == "2\n"
 
 
 @pytest.mark.sandbox
 async def test_the_probe_says_per_process_when_nobody_watches(
-    ungrouped: Limited, monkeypatch: pytest.MonkeyPatch
+    ungrouped: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend_module, "_limited", lambda *given: replace(ungrouped(*given), watch=0))
+    monkeypatch.setattr(starting, "held", lambda *given: ungrouped(*given)._replace(watch=0))
     async with Bubblewrap() as backend:
         assert (await backend.probe()).limits["memory"] == "per-process"
 

@@ -36,13 +36,11 @@ def share_layer(own):
     posix.close(fd)
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, __file__.rsplit("/", 2)[0])
+def find_packages():
+    """Cells import from their folder, then what was installed here, what the sandbox was given, what Python itself has.
 
-    from guest.supervisor import main
-
-    # Code in cells imports from its own folder, then what it installed, what the sandbox was given, what the
-    # interpreter's own installation has: so what was asked for goes before what happens to be here.
+    So what was asked for goes before what happens to be here.
+    """
     own = own_packages()
     watch(own)
     sys.path[0] = ""
@@ -55,4 +53,11 @@ if __name__ == "__main__":
         "/usr/lib/python3/dist-packages",
     ]
 
+
+if __name__ == "__main__":
+    sys.path.insert(0, __file__.rsplit("/", 2)[0])
+
+    from guest.supervisor import main
+
+    find_packages()
     main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")

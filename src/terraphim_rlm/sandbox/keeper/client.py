@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,8 +21,11 @@ from terraphim_rlm.sandbox.keeper import child
 from terraphim_rlm.sandbox.keeper.doorways import Door, made
 from terraphim_rlm.sandbox.keeper.file_states import FileStates, Place
 from terraphim_rlm.sandbox.keeper.groups import count, gauge
+from terraphim_rlm.sandbox.keeper.launch import Fork, Launch
 from terraphim_rlm.sandbox.keeper.waiting import fail, settle, writable
 from terraphim_rlm.sandbox.undivided import undivided
+
+__all__ = ["Fork", "Keeper", "KeeperStatistics", "Kept", "Launch"]
 
 _START_SECONDS = 20.0
 _END_SECONDS = 15.0
@@ -43,32 +46,14 @@ class KeeperStatistics:
     """Controller -> version of the hierarchy in which it limits sandboxes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A program to start in a sandbox of its own."""
-
-    argv: Sequence[str]
-    env: Mapping[str, str]
-    fds: Mapping[int, int]
-    """Number in the child -> our descriptor."""
-    info_fd: int
-    """Number in the child on which it tells the pid of its sandbox's pid 1."""
-    rlimits: Mapping[str, int] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-    """Of its control group: memory (bytes), pids, cpu (CPUs)."""
-    uid: int | None = None
-    """User and group to become before exec; None stays who we are."""
-    watch: int = 0
-    """Bytes that its processes may hold together, for the keeper to watch where no group holds them; 0: it need not."""
-
-
 class Kept:
-    """One sandbox in the keeper's care."""
+    """One sandbox in the keeper's care, or what sandboxes are forked from."""
 
-    def __init__(self, keeper: Keeper, number: int) -> None:
+    def __init__(self, keeper: Keeper, number: int, *, is_zygote: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self._keeper = keeper
         self.number = number
+        self.is_zygote = is_zygote
         self.pid = 0
         self.enforced: tuple[str, ...] = ()
         self._counts: Mapping[str, str] = {}
@@ -157,6 +142,7 @@ class Kept:
 
     def on_ended(self, code: int | None, signal: int | None, oom: int) -> None:
         self._oom = oom
+        settle(self.started, None)
         self.on_file_states(b"")
         settle(self.bounded, False)
         settle(self._end, GuestEnd(code, signal, oom > 0))
@@ -211,29 +197,18 @@ class Keeper:
     def is_alive(self) -> bool:
         return self._socket is not None
 
-    async def launch(self, launch: Launch) -> Kept:
-        """Starts a program in the keeper's care; returns once it is forked.
+    async def launch(self, launch: Launch | Fork) -> Kept:
+        """Starts a program in the keeper's care, or has one forked; returns once it is there.
 
         Raises:
             SandboxStartFailed: it could not be forked, or its control group not be made.
             SandboxLost: the keeper is gone.
         """
         self._last += 1
-        kept = self._kept[self._last] = Kept(self, self._last)
-        message: dict[str, Any] = {
-            "op": "spawn",
-            "id": kept.number,
-            "argv": list(launch.argv),
-            "env": dict(launch.env),
-            "fds": list(launch.fds),
-            "info_fd": launch.info_fd,
-            "rlimits": dict(launch.rlimits),
-            "limits": dict(launch.limits),
-            "watch": launch.watch,
-            "uid": launch.uid,
-        }
+        is_zygote = isinstance(launch, Launch) and launch.line > 0
+        kept = self._kept[self._last] = Kept(self, self._last, is_zygote=is_zygote)
         try:
-            await self.request(message, list(launch.fds.values()))
+            await self.request({**launch.message(), "id": kept.number}, launch.descriptors())
         except BaseException:
             self._kept.pop(kept.number, None)
             raise
@@ -290,7 +265,7 @@ class Keeper:
         if kept is None:
             return
         if kind == "spawned":
-            self._started += 1
+            self._started += not kept.is_zygote
             kept.on_spawned(*fields[1:])
         elif kind == "failed":
             self._failed += 1
@@ -303,7 +278,7 @@ class Keeper:
         elif kind == "bounded":
             settle(kept.bounded, fields[1])
         elif kind == "ended":
-            self._ended += 1
+            self._ended += not kept.is_zygote
             self._oom += fields[3]
             del self._kept[kept.number]
             kept.on_ended(*fields[1:])
@@ -334,7 +309,7 @@ class Keeper:
     def statistics(self) -> KeeperStatistics:
         return KeeperStatistics(
             self._process.pid if self._process else None,
-            len(self._kept),
+            sum(not kept.is_zygote for kept in self._kept.values()),
             self._started,
             self._failed,
             self._ended,

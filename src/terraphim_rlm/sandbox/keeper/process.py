@@ -1,7 +1,8 @@
 """The keeper's loop: requests in, sandboxes out, reports back; everything ends when the owner does.
 
 Requests and reports are `marshal` datagrams between an owner and the keeper that it started, same interpreter.
-Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "rlimits", "limits", "watch", "uid"}` with descriptors,
+Owner to keeper: `{"op": "spawn", "id", "argv", "env", "fds", "info_fd", "line", "rlimits", "limits", "watch", "uid"}` and
+`{"op": "fork", "id", "zygote", "order", "limits", "watch"}` (see `forks`) with descriptors,
 `{"op": "kill", "id"}`, `{"op": "limit", "id", "limits"}`, `{"op": "bound", "id", "uid", "places", "most"}`,
 `{"op": "file_states", "id", "data", "roots", "size", "uid", "layered"}`, `{"op": "doors", "id", "sockets", "uid"}` with a descriptor
 on which the answer comes (see `doors`).
@@ -18,11 +19,12 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
-import resource
 import select
 from time import monotonic
 
-from . import inodes, orphans
+from . import inodes, orphans, own
+from .box import Box
+from .forks import Line, Zygotes
 from .groups import Group, Groups, count, hierarchies
 from .leftovers import Leftovers
 from .spawn import spawn
@@ -36,32 +38,11 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _MESSAGE = 1 << 18
 _FDS = 128
-_OPEN_FILES = 16_384
 _SETUP_SECONDS = 0.5  # bubblewrap tells its child's pid within milliseconds; then it is killed itself
 _IDLE_MS = 500
 _LAST_SECONDS = 10.0  # at the owner's end: then what is still dying is left to the kernel
-
-
-class Box:
-    """One sandbox from spawn to its last process's end."""
-
-    def __init__(self, number: int, pid: int, info: int, group: Group) -> None:
-        self.number = number
-        self.pid = pid  # of bubblewrap
-        self.info = info  # where bubblewrap tells its child's pid; -1 once read to the end
-        self.told = b""
-        self.group = group
-        self.inner = -1  # pidfd of the sandbox's pid 1
-        self.inner_pid = 0
-        self.doomed = False
-        self.deadline = 0.0
-        self.status: int | None = None  # bubblewrap's wait status, once reaped
-        self.oom = 0
-        self.memory = 0  # bytes that its processes may hold together, where we have to watch it
-        self.look_at = 0.0
 
 
 class Keeper:
@@ -80,7 +61,7 @@ class Keeper:
         self._owner = os.pidfd_open(owner)
         self._owner_gone = os.getppid() != owner
         self._name = orphans.name(owner)
-        self._wake = _wakeup_pipe()
+        self._wake = own.wakeup_pipe()
         self._groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), owner)
         self._leftovers = Leftovers(self._groups)
         self._poller = select.poll()
@@ -88,6 +69,7 @@ class Keeper:
             self._poller.register(watched, select.POLLIN)
         self._wardens = Wardens(self._poller, self._tell)
         self._watch = Watch(self._tell)
+        self._zygotes = Zygotes(self._poller)
         self._doors: set[int] = set()
         """Children that make a sandbox's doors; each lives for milliseconds."""
 
@@ -103,16 +85,16 @@ class Keeper:
 
     def _step(self) -> None:
         events = self._poller.poll(self._timeout())
-        if not events and not self._boxes:
+        if not events and not self._zygotes.others(self._boxes):
             self._leftovers.sweep()
         for fd, event in events:
             if fd == self._wake:
-                _drain(fd)
+                own.drain(fd)
             elif fd == self._owner:
                 self._owner_gone = True
             elif fd in self._by_info:
                 self._learn(self._by_info[fd])
-            elif self._wardens.hears(fd):
+            elif self._wardens.hears(fd) or self._hear_zygote(fd):
                 continue
             elif event & select.POLLOUT:
                 self._flush()
@@ -126,7 +108,7 @@ class Keeper:
         """Milliseconds: short while something is dying, for what the kernel does not announce."""
         if any(box.doomed or box.status is not None for box in self._boxes.values()):
             return 5
-        idle = _IDLE_MS if self._leftovers.due and not self._boxes else 60_000
+        idle = _IDLE_MS if self._leftovers.due and not self._zygotes.others(self._boxes) else 60_000
         return self._watch.wait(self._boxes.values(), idle)
 
     def _receive(self) -> bool:
@@ -148,6 +130,8 @@ class Keeper:
             request = marshal.loads(data)  # noqa: S302 - from the process that started this one
             if request["op"] == "spawn":
                 self._spawn(request, fds)
+            elif request["op"] == "fork":
+                self._fork(request, fds)
             elif request["id"] in self._boxes:
                 self._change(self._boxes[request["id"]], request, fds)
             return True
@@ -178,19 +162,60 @@ class Keeper:
             self._bounding[pid] = box.number
 
     def _spawn(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Starts a program; one with a `line` forks sandboxes, and gets its end of that as its last descriptor."""
         number = request["id"]
-        group = Group()
+        group, line = Group(), Line() if request["line"] else None
         try:
             group = self._groups.make(str(number), request["limits"])
-            pid, info = spawn(self._name, request, fds, group.entrances())
+            more = [line.its_end()] if line else []
+            pid, info = spawn(self._name, request, [*fds, *more], group.entrances())
         except OSError as error:
-            group.remove()
-            self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
+            self._give_up(number, group, error)
+            if line:
+                line.close()
             return
         self._boxes[number] = self._by_info[info] = box = Box(number, pid, info, group)
         box.memory = request["watch"]
         self._poller.register(info, select.POLLIN)
+        if line:
+            self._zygotes.add(number, line)
         self._tell("spawned", number, pid, group.enforced, group.counts)
+
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Has a sandbox forked; it is spawned once it has said that it is there, in its control groups."""
+        number = request["id"]
+        group = Group()
+        try:
+            group = self._groups.make(str(number), request["limits"])
+            self._zygotes.order(request, fds, group.entrances())
+        except OSError as error:
+            self._give_up(number, group, error)
+        else:
+            self._boxes[number] = box = Box(number, 0, -1, group, request["zygote"])
+            box.memory = request["watch"]
+
+    def _give_up(self, number: int, group: Group, error: OSError) -> None:
+        group.remove()
+        self._tell("failed", number, f"{error.strerror}: {error.filename or 'fork'}")
+
+    def _hear_zygote(self, fd: int) -> bool:
+        """What a zygote and its children say; False when `fd` is no zygote's."""
+        reports = self._zygotes.hears(fd)
+        for zygote, report, sender in reports or ():
+            if not report:
+                self._doom(self._boxes[zygote])
+                continue
+            kind, number, *more = report
+            box = self._boxes[number]
+            if kind == "here":
+                self._hold(box, sender)
+                self._tell("spawned", number, sender, box.group.enforced, box.group.counts)
+            elif kind == "gone":
+                box.status = more[0]
+            else:
+                del self._boxes[number]
+                self._give_up(number, box.group, OSError(more[0], os.strerror(more[0])))
+        return reports is not None
 
     def _make_doors(self, box: Box, line: int, request: dict[str, Any]) -> None:
         """What cannot be begun is answered by closing `line`."""
@@ -224,7 +249,8 @@ class Keeper:
             pidfd = os.pidfd_open(inner)
         except OSError:
             return
-        if orphans.parent(inner) not in (box.pid, os.getpid()):  # already another process of that number
+        parents = (self._boxes[box.zygote].inner_pid,) if box.zygote else (box.pid, os.getpid())
+        if orphans.parent(inner) not in parents:  # already another process of that number
             os.close(pidfd)
             return
         box.inner, box.inner_pid = pidfd, inner
@@ -242,17 +268,18 @@ class Keeper:
         box.doomed = True
         box.deadline = box.deadline or monotonic() + _SETUP_SECONDS
         if box.inner >= 0:
-            _pidfd_kill(box.inner)
+            own.pidfd_kill(box.inner)
 
     def _settle(self) -> None:
         """Reaps, kills what lost its bubblewrap, and reports each sandbox of which nothing is left."""
         self._reap()
         for box in self._boxes.values():
-            if box.doomed and box.status is None and monotonic() > box.deadline:
+            if box.pid and box.doomed and box.status is None and monotonic() > box.deadline:
                 os.kill(box.pid, _signal.SIGKILL)
         over = [box for box in self._boxes.values() if box.status is not None]
         for box in over:
             self._wardens.end(box.number)
+            self._zygotes.end(box.number)
         if not over or self._kill_strays():
             return
         for box in over:
@@ -275,6 +302,9 @@ class Keeper:
             self._doors.discard(pid)
             if pid in owned:
                 owned[pid].status = status
+                for box in self._boxes.values():
+                    if box.zygote == owned[pid].number and box.status is None:
+                        box.status = _signal.SIGKILL  # its pid namespace ended with the one it lay in
 
     def _kill_strays(self) -> bool:
         """Whether there were children that are no bubblewrap of ours: a dead one's child."""
@@ -321,11 +351,11 @@ class Keeper:
         while self._boxes and monotonic() < give_up:
             for fd, _event in self._poller.poll(5):
                 if fd == self._wake:
-                    _drain(fd)
+                    own.drain(fd)
                 elif fd in self._by_info:
                     self._learn(self._by_info[fd])
-                else:
-                    self._wardens.hears(fd)
+                elif not self._wardens.hears(fd):
+                    self._hear_zygote(fd)
             self._settle()
         self._groups.close()
         self._leftovers.finish(give_up)
@@ -339,53 +369,14 @@ def _meaning(status: int) -> tuple[int | None, int | None]:
     return code, None
 
 
-def _pidfd_kill(pidfd: int) -> None:
-    try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
 def _text(path: str) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
 
 
-def _wakeup_pipe() -> int:
-    """A descriptor that turns readable when a child ends, or when we are asked to end."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
-    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return reader
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        return
-
-
-def _become_subreaper() -> None:
-    """prctl(PR_SET_CHILD_SUBREAPER, 1): who loses his parent below us becomes our child."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
-def _raise_own_limit() -> None:
-    """Room for one descriptor a sandbox and for laying out a child's, whatever the owner's soft limit is."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
 def main(fd: int) -> None:
-    _become_subreaper()
-    _raise_own_limit()
+    own.become_subreaper()
+    own.raise_own_limit()
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGPIPE):
         _signal.signal(number, _signal.SIG_IGN)
     keeper = Keeper(fd)

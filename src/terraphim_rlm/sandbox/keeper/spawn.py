@@ -18,7 +18,7 @@ else:
 def spawn(
     name: str, request: Mapping[str, Any], fds: Sequence[int], groups: Sequence[str]
 ) -> tuple[int, int]:
-    """Forks and executes `request`, called `name`; its `fds` say which number each descriptor gets in the child.
+    """Forks and executes `request`, called `name`; its `fds`, then `line`, say which number each descriptor gets in the child.
 
     Returns:
         The child's pid, and a descriptor on which bubblewrap tells the pid of the sandbox's pid 1.
@@ -32,7 +32,8 @@ def spawn(
         os.close(writer)
         raise
     if pid == 0:
-        _become(name, request, [*fds, writer], [*request["fds"], request["info_fd"]], groups)
+        targets = [*request["fds"], *([request["line"]] if request["line"] else [])]
+        _become(name, request, [*fds, writer], [*targets, request["info_fd"]], groups)
     os.close(writer)
     return pid, reader
 

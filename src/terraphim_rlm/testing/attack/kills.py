@@ -1,4 +1,7 @@
-"""Launches killed at each moment of their set-up (K30): the caller's task, bubblewrap, the keeper, the owner."""
+"""Launches killed at each moment of their set-up (K30): the caller's task, bubblewrap, the keeper, the owner.
+
+Those are made by bubblewrap, each with all its steps; a zygote would be found as something that they left.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ class Launches:
 
     async def __aenter__(self) -> Self:
         self._stack.enter_context(adopting())
-        self._backend = await self._stack.enter_async_context(Bubblewrap())
+        self._backend = await self._stack.enter_async_context(Bubblewrap(forks=False))
         await self._launch(self._backend)
         self._descriptors = _descriptors()
         self.known = set(orphans.children())
@@ -133,7 +136,7 @@ class Launches:
         else:
             await self._kill_owner(whom, steps)
         if whom in ("keeper", "both"):  # whoever comes next removes what a dead keeper could not
-            async with Bubblewrap() as backend:
+            async with Bubblewrap(forks=False) as backend:
                 await self._launch(backend)
         return await self._left()
 
@@ -162,7 +165,7 @@ class Launches:
 
     async def _kill_inside(self, whom: Whom, steps: int) -> None:
         with dying(whom, steps):
-            async with Bubblewrap() as backend:
+            async with Bubblewrap(forks=False) as backend:
                 try:
                     await self._launch(backend)
                 except RlmError:
@@ -273,7 +276,7 @@ async def _die(whom: str, mark: int, steps: int) -> None:
             os.kill(backend.statistics().pid or 0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    async with Bubblewrap() as backend:
+    async with Bubblewrap(forks=False) as backend:
         await (await backend.boot(spec)).destroy()
         with after_calls(steps, kill):
             await (await backend.boot(spec)).destroy()

@@ -15,8 +15,7 @@ from typing import Any
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import BackendUnavailable, InternalError, RlmError
 from terraphim_rlm.core.values import Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import backend as bubblewrap
-from terraphim_rlm.sandbox.backends.bubblewrap import host
+from terraphim_rlm.sandbox.backends.bubblewrap import host, starting
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
@@ -50,7 +49,7 @@ async def fails_to_start(stage: Stage) -> None:
         {"resources": Resources(pids=1)},
         {"resources": Resources(disk_mb=1_000_000)},
     ]
-    with attribute(bubblewrap, "_START_SECONDS", 2.0):
+    with attribute(starting, "_START_SECONDS", 2.0):
         for spec in specs:
             with stage.refusing():
                 async with stage.box(**spec) as box:

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 from terraphim_rlm import guest as guest_package
 from terraphim_rlm.core.errors import InternalError
-from terraphim_rlm.sandbox.backends.bubblewrap import backend
+from terraphim_rlm.sandbox.backends.bubblewrap import backend, starting
+from terraphim_rlm.sandbox.backends.bubblewrap.zygote import Zygote
 from terraphim_rlm.sandbox.keeper import child
-from terraphim_rlm.sandbox.keeper.client import Keeper, Kept, Launch
+from terraphim_rlm.sandbox.keeper.client import Fork, Keeper, Kept, Launch
 
 
 class Place(Protocol):
@@ -72,13 +73,14 @@ def without(protections: Sequence[Protection], place: Place) -> Iterator[None]:
     guest = [each.guest for each in protections if each.guest]
     keeper = [each.keeper for each in protections if each.keeper]
     with ExitStack() as stack:
+        stack.enter_context(attribute(Zygote, "want", lambda *_given: None))
         for each in protections:
             if each.host is not None:
                 stack.enter_context(each.host(place))
         if edits:
             stack.enter_context(attribute(backend, "Keeper", lambda: WeakKeeper(edits, place)))
         if guest:
-            stack.enter_context(attribute(backend, "guest_files", lambda _python: _guest(guest)))
+            stack.enter_context(attribute(starting, "guest_files", lambda _python: _guest(guest)))
         if keeper:
             script = _keeper(keeper, place.root / "weak")
             stack.enter_context(attribute(child, "_SCRIPT", script))
@@ -93,7 +95,8 @@ class WeakKeeper(Keeper):
         self._edits = edits
         self._place = place
 
-    async def launch(self, launch: Launch) -> Kept:
+    async def launch(self, launch: Launch | Fork) -> Kept:
+        assert isinstance(launch, Launch), "a control's sandboxes are each made by bubblewrap"
         given = set(launch.fds.values())
         for edit in self._edits:
             launch = edit(launch, self._place)

@@ -10,7 +10,7 @@ from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE
 from terraphim_rlm.sandbox.backends.bubblewrap.host import GuestPython
 
 INNER_ID = "65534"
-GUEST_FD, INFO_FD, SECCOMP_FD, FIRST_FILE_FD = 3, 4, 5, 6
+GUEST_FD, INFO_FD, SECCOMP_FD, LINE_FD, FIRST_FILE_FD = 3, 4, 5, 6, 7
 ENV: Mapping[str, str] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -61,15 +61,50 @@ def command(plan: Plan) -> list[str]:
     ]
 
 
-def _isolation() -> list[str]:
+def zygote(plan: Plan) -> list[str]:
+    """The command line of what sandboxes are forked from, see `guest/zygote.py`.
+
+    It has all capabilities in a user namespace of its own: it makes namespaces and mounts in there. What is writable in
+    a sandbox, its terminals and its `/proc` it mounts for each anew. Not `--dev`: that makes a second user namespace,
+    from which those of the first cannot be entered again.
+    """
     return [
-        "--unshare-all", "--unshare-user", "--disable-userns", "--uid", INNER_ID, "--gid", INNER_ID,
-        "--hostname", "sandbox", "--new-session", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL",
-        "--seccomp", str(SECCOMP_FD), "--info-fd", str(INFO_FD),
+        plan.bwrap, *_NAMESPACES, "--cap-add", "ALL", "--info-fd", str(INFO_FD),
+        *_system(plan, _devices()),
+        "--dir", "/work", "--dir", "/tmp",  # noqa: S108 - inside
+        *_files(plan),
+        "--", plan.python.path, "-I", "-S", f"{INSIDE}/{plan.script}", str(GUEST_FD), str(LINE_FD), str(SECCOMP_FD),
     ]  # fmt: skip
 
 
-def _system(plan: Plan) -> list[str]:
+_NAMESPACES = (
+    "--unshare-all", "--unshare-user", "--uid", INNER_ID, "--gid", INNER_ID, "--hostname", "sandbox",
+    "--new-session", "--die-with-parent", "--as-pid-1",
+)  # fmt: skip
+
+
+def _isolation() -> list[str]:
+    own = ["--disable-userns", "--cap-drop", "ALL", "--seccomp", str(SECCOMP_FD), "--info-fd", str(INFO_FD)]
+    return [*_NAMESPACES, *own]
+
+
+_DEVICE_LINKS = {
+    "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "fd": "/proc/self/fd",
+    "core": "/proc/kcore", "ptmx": "pts/ptmx",
+}  # fmt: skip
+
+
+def _devices() -> list[str]:
+    """As `--dev` makes it, but for terminals."""
+    parts = ["--perms", "0755", "--tmpfs", "/dev", "--dir", "/dev/pts", "--dir", "/dev/shm"]  # noqa: S108 - inside
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        parts += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for name, target in _DEVICE_LINKS.items():
+        parts += ["--symlink", target, f"/dev/{name}"]
+    return parts
+
+
+def _system(plan: Plan, devices: Sequence[str] = ("--dev", "/dev")) -> list[str]:
     parts = ["--ro-bind", "/usr", "/usr"]
     for path, target in plan.root:
         parts += ["--symlink", target, path] if target is not None else ["--ro-bind", path, path]
@@ -78,7 +113,7 @@ def _system(plan: Plan) -> list[str]:
         parts += ["--ro-bind", prefix, prefix]
     for path in _TRIED_BINDS:
         parts += ["--ro-bind-try", path, path]
-    parts += ["--proc", "/proc", "--dev", "/dev"]
+    parts += ["--proc", "/proc", *devices]
     for path in plan.hidden:
         parts += ["--ro-bind", "/dev/null", path]
     return parts
@@ -102,5 +137,10 @@ def _files(plan: Plan) -> list[str]:
 
 
 def _program(plan: Plan) -> list[str]:
-    limits = f"NPROC={plan.resources.pids}"
-    return ["--", plan.python.path, "-I", "-S", f"{INSIDE}/{plan.script}", str(GUEST_FD), limits]
+    script = f"{INSIDE}/{plan.script}"
+    return ["--", plan.python.path, "-I", "-S", script, str(GUEST_FD), limits(plan.resources)]
+
+
+def limits(resources: Resources) -> str:
+    """What the supervisor limits itself, once it is in its user namespace."""
+    return f"NPROC={resources.pids}"

@@ -6,21 +6,30 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from terraphim_rlm.core.errors import (
     BackendUnavailable,
     InvalidArgument,
     SandboxStartFailed,
 )
-from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities, Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, limits, seccomp, toolchains
-from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE, guest_files
+from terraphim_rlm.core.values import Enforcement, ExecutorCapabilities
+from terraphim_rlm.sandbox.backends.bubblewrap import (
+    argv,
+    diagnosis,
+    host,
+    limits,
+    seccomp,
+    starting,
+    toolchains,
+)
+from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE
 from terraphim_rlm.sandbox.backends.bubblewrap.layered import Layers
+from terraphim_rlm.sandbox.backends.bubblewrap.zygote import Zygote
 from terraphim_rlm.sandbox.contract import (
     ROOTS,
     SHARED_MEMORY,
@@ -30,23 +39,16 @@ from terraphim_rlm.sandbox.contract import (
     Toolchain,
 )
 from terraphim_rlm.sandbox.egress.inside import files as egress_files
-from terraphim_rlm.sandbox.keeper.client import Keeper, KeeperStatistics, Kept, Launch
+from terraphim_rlm.sandbox.keeper.client import Fork, Keeper, KeeperStatistics, Kept
 from terraphim_rlm.sandbox.keeper.doorways import Door
 from terraphim_rlm.sandbox.keeper.file_states import Place
-from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.sandbox.keeper.waiting import settle
 from terraphim_rlm.sandbox.machine import GuestMachine
 from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 
 NAME = "bubblewrap"
-_START_SECONDS = 20.0
-_PER_PROCESS: Mapping[str, int] = {"CORE": 0, "NOFILE": 512, "SIGPENDING": 1024, "MSGQUEUE": 0}
-"""Limits of every process in a sandbox. The kernel counts descriptors in flight, timers and message queues of an
-ordinary user's sandboxes and of his other programs together: with 512, what sandboxes have in flight stays below
-the 1024 at which other programs could send none (one message carries 253 past the limit)."""
-_LEAST = Resources(memory_mb=32, pids=8)  # below it, whatever goes wrong at the start is for want of room
 _WITH_STATE = ("python", "bash")
 """Whose interpreters come back as they were. JavaScript's comes back by running its cells again."""
-_SAID = 4096  # bytes of what a sandbox that did not start had to say
 
 
 class Link:
@@ -94,32 +96,19 @@ class Link:
         return await self._kept.doors(self._place.uid, sockets)
 
 
-class _Machine(NamedTuple):
-    """What every sandbox here is made with."""
-
-    uid: int | None
-    bwraps: list[str]
-    python: host.GuestPython
-    guest: Mapping[str, bytes]
-
-
-def _machine() -> _Machine:
-    seccomp.program()
-    uid = host.drop_uid()
-    python = host.guest_python(uid)
-    return _Machine(uid, host.bwraps(uid), python, guest_files(python))
-
-
 class Bubblewrap:
     """An async context manager; leaving it ends every sandbox it made. One event loop."""
 
     name = NAME
 
-    def __init__(self) -> None:
+    def __init__(self, *, forks: bool = True) -> None:
+        """`forks`: whether sandboxes after the first may be forked from one process that stands."""
         self._keeper = Keeper()
+        self._forks = forks
+        self._zygote = Zygote(lambda: self._keeper)
         self.bwrap: str | None = None
         """The program that made the first sandbox; the others are not tried any more."""
-        self._machine: _Machine | None = None
+        self._machine: starting.Machine | None = None
         self._measured: ExecutorCapabilities | None = None
         self._probing = asyncio.Lock()
         self._layers = Layers()
@@ -140,11 +129,16 @@ class Bubblewrap:
         if (
             self._machine is None
         ):  # the first time this reads files and may run another Python: not in the loop
-            self._machine = await asyncio.to_thread(_machine)
+            self._machine = await asyncio.to_thread(starting.machine)
         if spec.packages:
             at = self._machine
             path = await self._layers.path(spec.packages, at.python, at.uid, spec.on_step)
             spec = replace(spec, binds={**spec.binds, path: PACKAGES})
+        if self.bwrap and self._forks and _is_ordinary(spec):
+            self._zygote.want(self.bwrap, self._machine)
+            forked = await self._forked(spec)
+            if forked is not None:
+                return forked
         tried: list[tuple[str, str]] = []
         for bwrap in [self.bwrap] if self.bwrap else self._machine.bwraps:
             try:
@@ -156,7 +150,7 @@ class Bubblewrap:
                 return link
         raise diagnosis.unavailable(tried, diagnosis.facts())
 
-    async def _start(self, bwrap: str, spec: SandboxSpec, machine: _Machine) -> Link:
+    async def _start(self, bwrap: str, spec: SandboxSpec, machine: starting.Machine) -> Link:
         began = time.monotonic()
         guest = machine.guest if spec.guest is None else spec.guest
         files = {
@@ -172,22 +166,65 @@ class Bubblewrap:
         )
         modes = await self._keeper.ready()
         with ExitStack() as theirs, ExitStack() as own:
-            ours, launch, said = _prepare(theirs, own, plan, files.values())
-            kept = await self._keeper.launch(_limited(launch, plan, modes, machine.uid))
+            ends = starting.ends(theirs, own)
+            launch = starting.launch(theirs, ends, argv.command(plan), files.values())
+            rlimits, group, watch = starting.held(spec.resources, modes)
+            launch = replace(launch, rlimits=rlimits, limits=group, watch=watch, uid=machine.uid)
+            kept = await self._keeper.launch(launch)
             own.pop_all()
+        await starting.greeted(ends, kept, spec.resources)
         try:
-            await _greeted(ours, kept, said, spec)
             await kept.bound((*ROOTS, SHARED_MEMORY), limits.most_files(spec.resources), machine.uid)
         except BaseException:
-            ours.close()
+            ends.ours.close()
             await kept.kill()
             raise
-        finally:
-            os.close(said)
-        capabilities = self._measured or self._expected(plan, kept.enforced, time.monotonic() - began)
-        return Link(kept, ours, capabilities, Place(ROOTS, spec.resources.disk_mb << 20, machine.uid))
+        return self._link(kept, ends.ours, spec, began)
 
-    def _expected(self, plan: argv.Plan, enforced: Iterable[str], seconds: float) -> ExecutorCapabilities:
+    async def _forked(self, spec: SandboxSpec) -> Link | None:
+        """A sandbox as `_start` makes it, from the zygote; None when there is none, or it can make none.
+
+        What is in its way, be it a lack of room, bubblewrap is about to meet and to say.
+        """
+        began = time.monotonic()
+        zygote = self._zygote.standing
+        if zygote is None:
+            return None
+        rlimits, group, watch = starting.held(spec.resources, await self._keeper.ready())
+        order = {
+            "rlimits": rlimits,
+            "bounds": f"size={spec.resources.disk_mb << 20},nr_inodes={limits.most_files(spec.resources)}",
+            "limits": argv.limits(spec.resources),
+        }
+        with ExitStack() as theirs, ExitStack() as own:
+            ends = starting.ends(theirs, own)
+            fds = [ends.fds[number] for number in (argv.GUEST_FD, 0, 1)]
+            try:
+                kept = await self._keeper.launch(Fork(zygote.number, fds, order, group, watch))
+            except SandboxStartFailed:
+                return None
+            own.pop_all()
+        settle(kept.bounded, True)
+        try:
+            await starting.greeted(ends, kept, spec.resources)
+        except diagnosis.Refused:
+            return None
+        except SandboxStartFailed:
+            if zygote.is_over:
+                return None
+            raise
+        return self._link(kept, ends.ours, spec, began)
+
+    def _link(self, kept: Kept, ours: socket.socket, spec: SandboxSpec, began: float) -> Link:
+        assert self._machine is not None
+        seconds = time.monotonic() - began
+        capabilities = self._measured or self._expected(self._machine, kept.enforced, seconds)
+        place = Place(ROOTS, spec.resources.disk_mb << 20, self._machine.uid)
+        return Link(kept, ours, capabilities, place)
+
+    def _expected(
+        self, machine: starting.Machine, enforced: Iterable[str], seconds: float
+    ) -> ExecutorCapabilities:
         languages = toolchains.languages(host.drop_uid())
         held = limits.expected(set(enforced))
         kept: dict[str, Literal["files", "files+interpreter"]] = {
@@ -203,7 +240,7 @@ class Bubblewrap:
             not_enforced=limits.not_enforced(held),
             max_session_duration=None,
             cold_start_estimate=seconds,
-            versions={"python": ".".join(map(str, plan.python.version)), "kernel": os.uname().release},
+            versions={"python": ".".join(map(str, machine.python.version)), "kernel": os.uname().release},
         )
 
     async def probe(self) -> ExecutorCapabilities:
@@ -214,11 +251,19 @@ class Bubblewrap:
                 self._measured = await probe.measure(self)
         return self._measured
 
+    async def zygote(self) -> str:
+        """Makes what ordinary sandboxes are forked from, once a first one stood; why there is none, or nothing."""
+        if not self._forks or not self.bwrap or self._machine is None:
+            return "not asked for"
+        self._zygote.want(self.bwrap, self._machine)
+        return await self._zygote.settled()
+
     def statistics(self) -> KeeperStatistics:
         return self._keeper.statistics()
 
     async def close(self) -> None:
         try:
+            await self._zygote.close()
             await self._keeper.close()
         finally:
             self._layers.close()
@@ -230,6 +275,11 @@ class Bubblewrap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _is_ordinary(spec: SandboxSpec) -> bool:
+    """Whether nothing but its limits sets it apart from others."""
+    return not (spec.binds or spec.packages or spec.resources.network or spec.guest)
 
 
 def _check(spec: SandboxSpec) -> None:
@@ -244,104 +294,6 @@ def _check(spec: SandboxSpec) -> None:
             )
         if not os.path.isabs(inside) or os.path.normpath(inside) != inside or inside == "/":
             raise InvalidArgument(f"{inside} is not a place in a sandbox.", path=inside)
-
-
-def _limited(launch: Launch, plan: argv.Plan, modes: Mapping[str, int], uid: int | None) -> Launch:
-    resources = plan.resources
-    rlimits = {**_PER_PROCESS, "FSIZE": resources.disk_mb << 20}
-    memory = resources.memory_mb << 20
-    watch = 0 if "memory" in modes else memory
-    if watch:
-        rlimits["DATA"] = memory  # not AS: that would refuse Node and a mapped context
-    group = {"memory": memory, "pids": resources.pids, "cpu": resources.cpus}
-    return Launch(launch.argv, launch.env, launch.fds, launch.info_fd, rlimits, group, uid, watch)
-
-
-def _prepare(
-    theirs: ExitStack, own: ExitStack, plan: argv.Plan, contents: Iterable[bytes]
-) -> tuple[socket.socket, Launch, int]:
-    """Our end of the guest's socket, what to launch, and where its complaints can be read.
-
-    No descriptor is of a host file: pipes, sockets and sealed memory only. `theirs` closes the sandbox's ends,
-    `own` the two that are returned; each is in its stack from the moment it exists.
-
-    Raises:
-        SandboxStartFailed: there is no room for one more descriptor, or no memory.
-    """
-    fds: dict[int, int] = {}
-
-    def keep(number: int, fd: int) -> None:
-        fds[number] = fd
-        theirs.callback(os.close, fd)
-
-    try:
-        ours, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own.enter_context(ours).setblocking(False)
-        keep(argv.GUEST_FD, guest.detach())
-        nothing, closed = os.pipe()
-        keep(0, nothing)
-        os.close(closed)
-        said, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        own.callback(os.close, said)
-        keep(1, complain)
-        fds[2] = complain
-        os.set_blocking(complain, True)
-        keep(argv.SECCOMP_FD, sealed("trlm", [seccomp.program()]))
-        for number, data in enumerate(contents, argv.FIRST_FILE_FD):
-            keep(number, sealed("trlm", [data]))
-    except OSError as error:
-        raise SandboxStartFailed(
-            f"The sandbox could not be prepared: {error.strerror}.",
-            fix="Raise the limit of open files (`ulimit -n 1024`), or keep fewer sandboxes at once.",
-        ) from error
-    return ours, Launch(argv.command(plan), argv.ENV, fds, argv.INFO_FD), said
-
-
-async def _greeted(ours: socket.socket, kept: Kept, said: int, spec: SandboxSpec) -> None:
-    """Waits until the guest's first word lies in the socket; it is left there.
-
-    Raises:
-        diagnosis.Refused: bubblewrap, or the keeper on the way to it, gave up.
-        SandboxStartFailed: bubblewrap did its part, and the guest then did not greet.
-    """
-    loop = asyncio.get_running_loop()
-    readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(ours.fileno(), _wake, readable)
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            await readable
-    except TimeoutError:
-        raise SandboxStartFailed(f"The sandbox said nothing for {_START_SECONDS:.0f} seconds.") from None
-    finally:
-        loop.remove_reader(ours.fileno())
-    if ours.recv(1, socket.MSG_PEEK):
-        return
-    end = await kept.kill()
-    text = _complaint(said)
-    resources = spec.resources
-    tiny = resources.memory_mb < _LEAST.memory_mb or resources.pids < _LEAST.pids
-    if tiny or end.oom or "MemoryError" in text or "Resource temporarily unavailable" in text:
-        raise SandboxStartFailed(
-            f"The sandbox did not fit into {resources.memory_mb} MB of memory and {resources.pids} processes.",
-            fix="Give it more with Resources(memory_mb=.., pids=..).",
-        )
-    if text.startswith(("bwrap:", "keeper:")):
-        raise diagnosis.Refused(text)
-    raise SandboxStartFailed(
-        f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal}): {text[-600:]}"
-    )
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _complaint(said: int) -> str:
-    try:
-        return os.read(said, _SAID).decode("utf-8", "replace").strip()
-    except BlockingIOError:
-        return ""
 
 
 async def open_backend() -> Bubblewrap:

@@ -50,6 +50,8 @@ async def measure(backend: Bubblewrap) -> ExecutorCapabilities:
     finally:
         await link.destroy()
     versions = {**ordinary.capabilities.versions, "bwrap": _version(backend.bwrap or "bwrap")}
+    if lacking := await backend.zygote():
+        versions["zygote"] = f"none: {lacking}"
     measured = replace(
         ordinary.capabilities,
         limits={name: held[name] for name in limits.BEST},
