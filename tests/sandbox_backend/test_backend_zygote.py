@@ -128,7 +128,7 @@ def tried(call, *arguments):
         return type(error).__name__
 fd = os.open('/etc/passwd', os.O_RDONLY)
 print(tried(fcntl.fcntl, fd, fcntl.F_SETLEASE, fcntl.F_WRLCK), tried(fcntl.fcntl, fd, fcntl.F_NOTIFY, 1))
-print(tried(os.chmod, '/etc/passwd', 0o666), tried(open, '/trlm/guest/zygote.pyc', 'r+'))
+print(tried(os.chmod, '/etc/passwd', 0o666), tried(open, '/trlm/guest/start.pyc', 'r+'))
 print(tried(os.listdir, '/proc/1/fd'), tried(os.readlink, '/proc/1/ns/mnt'), tried(open, '/proc/1/mem', 'rb'))
 master, slave = os.openpty()
 print(os.ttyname(slave), os.listdir('/dev/pts'))

@@ -1,4 +1,4 @@
-"""What an owner's ordinary sandboxes are forked from: `python3 -I -S zygote.py HELLO LINE FILTER`.
+"""What an owner's ordinary sandboxes are forked from: `python3 -I -S start.py zygote HELLO LINE FILTER`.
 
 It runs in namespaces that bubblewrap made, keeps capabilities in their user namespace only, and has Python and the
 guest loaded. For each order it forks a child that makes every namespace of a sandbox once more inside, gives up all
@@ -22,6 +22,9 @@ import resource
 import select
 import sys
 from struct import pack
+
+from .supervisor import main as supervise
+from .supervisor import set_dumpable
 
 _MESSAGE = 1 << 16
 _SPACE = _socket.CMSG_SPACE(16 * 4)
@@ -179,7 +182,7 @@ def _complain(fd, error):
 
 def _load():
     """All that cells load, once for all of them; nothing in it will be looked at by the collector again."""
-    from guest import cell, files, helpers, library, values  # noqa: F401
+    from . import cell, files, helpers, library, values  # noqa: F401
 
     for name in ("json", "re"):
         library.load(name)
@@ -294,14 +297,3 @@ def _check(result, what):
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, posix.strerror(number), what)
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, __file__.rsplit("/", 2)[0])
-
-    from guest.start import find_packages
-    from guest.supervisor import main as supervise
-    from guest.supervisor import set_dumpable
-
-    find_packages()
-    main(*map(int, sys.argv[1:]))

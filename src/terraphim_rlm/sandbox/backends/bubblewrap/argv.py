@@ -73,7 +73,8 @@ def zygote(plan: Plan) -> list[str]:
         *_system(plan, _devices()),
         "--dir", "/work", "--dir", "/tmp",  # noqa: S108 - inside
         *_files(plan),
-        "--", plan.python.path, "-I", "-S", f"{INSIDE}/{plan.script}", str(GUEST_FD), str(LINE_FD), str(SECCOMP_FD),
+        "--", plan.python.path, "-I", "-S", f"{INSIDE}/{plan.script}",
+        "zygote", str(GUEST_FD), str(LINE_FD), str(SECCOMP_FD),
     ]  # fmt: skip
 
 

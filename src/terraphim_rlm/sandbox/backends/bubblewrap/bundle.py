@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
@@ -21,6 +22,8 @@ from terraphim_rlm.sandbox.backends.bubblewrap.host import GuestPython
 
 INSIDE = "/trlm/guest"
 _FOLDER = Path(__file__).parents[3] / "guest"
+_PROGRAM = "start.pyc"
+_HEADER = 16  # bytes of a compiled file before its code
 _KEPT = 4
 _COMPILE = """
 import marshal, sys
@@ -32,7 +35,7 @@ sys.stdout.buffer.write(marshal.dumps(code, 2))
 
 @cache
 def guest_files(python: GuestPython) -> dict[str, bytes]:
-    """Name below the guest's folder -> compiled module, for `python`. Kept on disk between processes."""
+    """The guest for `python`: its program, and all its modules in one file. Kept on disk between processes."""
     sources = {
         str(path.relative_to(_FOLDER)): path.read_bytes()
         for path in sorted(_FOLDER.rglob("*.py"))
@@ -42,7 +45,7 @@ def guest_files(python: GuestPython) -> dict[str, bytes]:
     store = _store(digest)
     files = _load(store) if store else None
     if files is None:
-        files = compiled(sources, python)
+        files = packed(compiled(sources, python))
         if store:
             _save(store, files)
     return files
@@ -65,8 +68,18 @@ def compiled(sources: dict[str, bytes], python: GuestPython) -> dict[str, bytes]
         }
     else:
         code = _compiled_elsewhere(marshal.dumps(work, 2), python)
-    header = python.magic + bytes(12)
+    header = python.magic + bytes(_HEADER - len(python.magic))
     return {f"{name}c": header + body for name, body in code.items()}
+
+
+def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The program, and `pack`, from which it imports the rest: `marshal` of module -> its code; see `guest/start.py`."""
+    modules = {_module(name): data[_HEADER:] for name, data in files.items()}
+    return {_PROGRAM: files[_PROGRAM], "pack": marshal.dumps(modules, 2)}
+
+
+def _module(name: str) -> str:
+    return f"guest.{name.removesuffix('.pyc').replace('/', '.')}".removesuffix(".__init__")
 
 
 def _compiled_elsewhere(work: bytes, python: GuestPython) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, sta
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE
 from terraphim_rlm.sandbox.keeper.client import Keeper, Kept
 
-_SCRIPT = "zygote.pyc"
+_SCRIPT = "start.pyc"
 _ATTEMPTS = 3
 
 
