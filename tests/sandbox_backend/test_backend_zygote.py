@@ -95,9 +95,14 @@ async def test_a_single_sandbox_costs_no_zygote_and_the_third_is_forked_from_one
         assert backend.statistics().ended == backend.statistics().started == 3
 
 
-async def test_a_forked_sandbox_sees_and_may_what_bubblewraps_sees_and_may(backend: Bubblewrap) -> None:
-    async with Bubblewrap(forks=False) as plain, Sandbox(plain, SPEC) as one, Sandbox(backend, SPEC) as other:
-        expected, found = await said(one, SEEN), await said(other, SEEN)
+async def test_a_forked_sandbox_sees_and_may_what_bubblewraps_sees_and_may(
+    backend: Bubblewrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox(backend, SPEC) as other:
+        found = await said(other, SEEN)
+    monkeypatch.setattr(backend, "_forks", False)  # a second backend may lack the control groups of the first
+    async with Sandbox(backend, SPEC) as one:
+        expected = await said(one, SEEN)
     assert "loopback" in found
     differing = [
         pair for pair in zip(expected.splitlines(), found.splitlines(), strict=True) if len(set(pair)) > 1
