@@ -1,4 +1,7 @@
-"""Every row of the table holds, and every control does its harm."""
+"""One row of each group holds, and its control does its harm.
+
+The whole table is `trlm attack`, which CI runs as root and as an ordinary user: it takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import pytest
 
 from terraphim_rlm.testing.attack.harness import Harness
 from terraphim_rlm.testing.attack.lab import Lab
-from terraphim_rlm.testing.attack.model import Outcome
+from terraphim_rlm.testing.attack.model import Outcome, Row
 from terraphim_rlm.testing.attack.table import ROWS
 
+_FIRST = {row.id[0]: row for row in reversed(ROWS.values()) if row.off}.values()
+"""Of each group that has controls."""
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.attack]
 
 
@@ -37,11 +42,11 @@ def judged(outcome: Outcome) -> None:
     assert outcome.verdict == "passed", outcome.why
 
 
-@pytest.mark.parametrize("identity", ROWS)
-async def test_an_attack_does_no_harm_and_leaves_nothing(harness: Harness, identity: str) -> None:
-    judged(await harness.row(ROWS[identity]))
+@pytest.mark.parametrize("row", _FIRST, ids=lambda row: row.id)
+async def test_an_attack_does_no_harm_and_leaves_nothing(harness: Harness, row: Row) -> None:
+    judged(await harness.row(row))
 
 
-@pytest.mark.parametrize("identity", [row.id for row in ROWS.values() if row.off])
-async def test_without_its_protection_the_same_attack_does_the_harm(harness: Harness, identity: str) -> None:
-    judged(await harness.control(ROWS[identity]))
+@pytest.mark.parametrize("row", _FIRST, ids=lambda row: row.id)
+async def test_without_its_protection_the_same_attack_does_the_harm(harness: Harness, row: Row) -> None:
+    judged(await harness.control(row))
