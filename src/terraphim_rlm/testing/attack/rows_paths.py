@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from urllib.parse import quote
 
 from terraphim_rlm.core.errors import InternalError, RlmError
@@ -11,7 +13,9 @@ from terraphim_rlm.testing.attack.model import PRELUDE, Row, Step
 from terraphim_rlm.testing.attack.stage import Stage
 
 _SWAPS = 300
-"""Reads and writes below a folder that code in the sandbox keeps swapping for a link."""
+"""Reads and writes, at least, below a folder that code in the sandbox keeps swapping for a link."""
+_SWAPPING = 2.0
+"""Seconds of them, at least: fewer may fall into a moment in which that code does not run."""
 
 
 async def reads(stage: Stage, box: Sandbox, path: str) -> None:
@@ -111,7 +115,10 @@ while True: call(316, -100, b"a", -100, b"b", 2)
         )
         try:
             await asyncio.wait({work, asyncio.ensure_future(begun.wait())}, return_when="FIRST_COMPLETED")
-            for number in range(_SWAPS):
+            over = time.monotonic() + _SWAPPING
+            for number in itertools.count():
+                if stage.harms or (number >= _SWAPS and time.monotonic() > over):
+                    break
                 try:
                     data = await box.files.read("a/file", limit=1 << 20)
                     stage.saw(data, "a folder that was swapped")

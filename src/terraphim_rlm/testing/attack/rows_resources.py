@@ -222,6 +222,6 @@ ROWS = (
     Row("A23", "P1", "leaves a daemon behind that closed everything", (Step(_DAEMON), _AFTER), check=goes_on),
     Row("A24", "P1", "ends while its child still holds its output", (Step("sleep 1000 & exit 0", "sh"),), check=lambda seen: "" if seen[0].seconds < 3 else f"it took {seen[0].seconds:.1f} s"),
     Row("A25", "P1", "leaves zombies and orphans", (Step(_ZOMBIES), _AFTER), check=goes_on),
-    Row("A29", "P1", "recurses until its stack is gone", (Step(_RECURSION, expect=("ok", "killed", "exit_nonzero", "oom"), timeout=8), _AFTER), check=goes_on),
+    Row("A29", "P1", "recurses until its stack is gone", (Step(_RECURSION, expect=("ok", "killed", "exit_nonzero", "oom", "timeout"), timeout=8), _AFTER), check=goes_on),
     Row("A30", "P1", "dies by abort with a large heap", (Step(_ABORT, expect=("killed",)), _AFTER), check=goes_on),
 )  # fmt: skip
