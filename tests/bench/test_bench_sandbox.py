@@ -159,15 +159,7 @@ async def test_independent_executions_that_share_a_sandbox_are_found_out(
 
 @pytest.mark.sandbox
 def test_a_peer_works_in_a_process_of_its_own_and_tells_its_version() -> None:
-    for work in (
-        "cold start",
-        "hand-out from the pool",
-        "round trip",
-        "command",
-        "idle memory",
-        "independent",
-        "warm",
-    ):
+    for work in ("cold start", "round trip", "command", "idle memory", "independent", "warm"):
         told = peers.worked("bwrap python3", sys.executable, work, 0.2)
         assert told["p50"] > 0, (work, told)
         assert told["version"].count(".") == 2
