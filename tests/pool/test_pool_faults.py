@@ -177,7 +177,7 @@ async def _awaited(work: Any) -> Any:
 
 
 async def test_a_sandbox_that_died_in_the_pool_or_stands_still_is_never_handed_out() -> None:
-    async with bubblewrap.Bubblewrap() as backend, pool_over(backend, ping_seconds=0.3) as pool:
+    async with bubblewrap.Bubblewrap() as backend, pool_over(backend, ping_seconds=3.0) as pool:
         pool.warm(3)
         await pool.wait_ready()
         dead, still, good = (member.box for member in pool._ready)

@@ -91,7 +91,9 @@ async def test_what_a_branch_left_running_stands_still_while_another_has_its_tur
 
 async def test_a_process_that_was_stopped_before_is_not_woken_and_belongs_to_its_branch(box: Sandbox) -> None:
     (one,) = await box.branch()
-    await _sh(one, f"sleep 71 {_QUIET} until grep -qs sleep /proc/$!/comm; do :; done; kill -STOP $!")
+    started = "until grep -qs sleep /proc/$!/comm; do :; done"
+    stopped = "kill -STOP $!; until grep -qs 'State:.T' /proc/$!/status; do :; done"
+    await _sh(one, f"sleep 71 {_QUIET} {started}; {stopped}")
     assert (await box.run("while True: pass", timeout=0.01)).status == "timeout"
     await box.run("import os\nos.kill(os.getpid(), 9)")
     assert await _said(one, "print(states('sleep 71'))") == "['T']"

@@ -117,11 +117,14 @@ def run(
     argv = [python, "-I", "-u", "-c", _DRIVER, place, str(os.getpid()), then, *arguments]
     env = process.inherited_env(*_SETTINGS, *(name for name in os.environ if name.startswith("PIP_")))
     env |= {**_OVERRULED, "TMPDIR": str(folder)}
+    stop = stop or threading.Event()
     with (folder / "pip.log").open("w+b") as log, (folder / "pip.log").open("rb") as seen:
-        code = _wait(argv, env, folder, log, lambda: look(_grown(seen)), stop or threading.Event(), timeout)
+        code = _wait(argv, env, folder, log, lambda: look(_grown(seen)), stop, timeout)
         look(_grown(seen))
         seen.seek(max(0, log.tell() - _MOST_SAID))
         said = _LOGIN.sub("//***@", seen.read().decode("utf-8", "replace"))
+    if stop.is_set():  # also when it came too late for pip: who has stopped does not want it
+        return PipEnd("stopped", said)
     if isinstance(code, str):
         return PipEnd(code, said)
     return PipEnd(_fault(said) if code else None, said)

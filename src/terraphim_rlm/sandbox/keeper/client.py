@@ -71,6 +71,10 @@ class Kept:
     def is_over(self) -> bool:
         return self._end.done()
 
+    def when_over(self, told: asyncio.Future[object]) -> None:
+        """Settles `told` at its end, unless somebody else has."""
+        self._end.add_done_callback(lambda _: settle(told, None))
+
     def oom_kills(self) -> int:
         if self._end.done():
             return self._oom

@@ -28,6 +28,7 @@ from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.backend import Bubblewrap
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.keeper import child, orphans
+from terraphim_rlm.sandbox.keeper.client import Kept
 from terraphim_rlm.testing.attack import conditions
 from terraphim_rlm.testing.attack.lab import Lab
 
@@ -38,8 +39,6 @@ WHOM: tuple[Whom, ...] = get_args(Whom)
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _LEFT_SECONDS = 10.0
 """What a killed launch leaves may take so long to end."""
-_SECONDS = 0.035
-"""About the length of a set-up."""
 _STEPS: Mapping[str, int] = {"task": 500, "keeper": 150, "child": 45, "owner": 500, "both": 500}
 """About how many calls a set-up takes of each."""
 _SCRIPT = """
@@ -109,6 +108,11 @@ class Launches:
         self._stack.enter_context(adopting())
         self._backend = await self._stack.enter_async_context(Bubblewrap(forks=False))
         await self._launch(self._backend)
+        launch, _kept = await self._begin()
+        began = time.monotonic()
+        await (await launch).destroy()
+        self._seconds = time.monotonic() - began
+        """What is left of a set-up, and its end, once bubblewrap runs."""
         self._descriptors = _descriptors()
         self.known = set(orphans.children())
         """Those that are no leftovers."""
@@ -130,7 +134,7 @@ class Launches:
         if whom == "task":
             await self._kill_task(steps)
         elif whom == "bubblewrap":
-            await self._kill_bubblewrap(_SECONDS * share * self.chance.uniform(0.8, 1.2))
+            await self._kill_bubblewrap(self._seconds * share * self.chance.uniform(0.8, 1.2))
         elif whom in ("child", "keeper"):
             await self._kill_inside(whom, steps)
         else:
@@ -149,7 +153,8 @@ class Launches:
         if not launch.cancelled():
             await launch.result().destroy()
 
-    async def _kill_bubblewrap(self, seconds: float) -> None:
+    async def _begin(self) -> tuple[asyncio.Future[Any], Kept]:
+        """A launch of which bubblewrap runs by now."""
         launched = self._backend._keeper._kept
         before = set(launched)
         launch = asyncio.ensure_future(self._backend.boot(self._spec))
@@ -157,6 +162,10 @@ class Launches:
             await asyncio.wait({launch}, timeout=0.001)
         kept = launched[new.pop()]
         await kept.started
+        return launch, kept
+
+    async def _kill_bubblewrap(self, seconds: float) -> None:
+        launch, kept = await self._begin()
         await asyncio.wait({launch}, timeout=seconds)
         self.caught["bubblewrap"] += not launch.done()
         os.kill(kept.pid, signal.SIGKILL)

@@ -153,7 +153,9 @@ async def _memory(link: Link) -> Enforcement:
         stopped_by is None
     ):  # the whole sandbox ended: its pid 1 was killed for memory, or something else happened
         return together if (await link.ended()).oom else "none"
-    if stopped_by != "nobody" and link.oom_kills():  # also of one alone: on a loaded machine the first die late
+    if (
+        stopped_by != "nobody" and link.oom_kills()
+    ):  # also of one alone: on a loaded machine the first die late
         return together
     return "per-process" if stopped_by == "process" else "none"
 

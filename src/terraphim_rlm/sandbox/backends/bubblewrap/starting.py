@@ -14,6 +14,7 @@ from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import guest_files
 from terraphim_rlm.sandbox.keeper.client import Kept, Launch
+from terraphim_rlm.sandbox.keeper.waiting import settle
 from terraphim_rlm.sandbox.link.memory import sealed
 
 _START_SECONDS = 20.0
@@ -144,16 +145,17 @@ async def greeted(ends: Ends, kept: Kept, resources: Resources) -> None:
 
 async def _greeted(ours: socket.socket, kept: Kept, said: int, resources: Resources) -> None:
     loop = asyncio.get_running_loop()
-    readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(ours.fileno(), _wake, readable)
+    heard: asyncio.Future[object] = loop.create_future()
+    loop.add_reader(ours.fileno(), settle, heard, None)
+    kept.when_over(heard)  # who has lost its keeper half made may hold the socket open for ever
     try:
         async with asyncio.timeout(_START_SECONDS):
-            await readable
+            await heard
     except TimeoutError:
         raise SandboxStartFailed(f"The sandbox said nothing for {_START_SECONDS:.0f} seconds.") from None
     finally:
         loop.remove_reader(ours.fileno())
-    if ours.recv(1, socket.MSG_PEEK):
+    if not kept.is_over and ours.recv(1, socket.MSG_PEEK):
         return
     end = await kept.kill()
     text = _complaint(said)
@@ -168,11 +170,6 @@ async def _greeted(ours: socket.socket, kept: Kept, said: int, resources: Resour
     raise SandboxStartFailed(
         f"The sandbox ended while it started (exit code {end.exit_code}, signal {end.signal}): {text[-600:]}"
     )
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _complaint(said: int) -> str:
