@@ -123,6 +123,17 @@ async def test_anything_else_in_a_tunnel_is_refused_before_a_byte_of_it_is_sent(
     assert served.decisions() == [("refused", "a.test", port)]
 
 
+async def test_a_name_that_was_looked_up_is_written_down_although_nothing_came_of_it(
+    names: dict[str, list[str]],
+) -> None:
+    names["a.test"] = ["127.0.0.1"]
+    async with server(None) as (port, got):
+        here = f"a.test:{port}"
+        async with gateway([here], private=[here]) as served:
+            assert await served.say(f"CONNECT {here} HTTP/1.1\r\n\r\n".encode()) == visit._ESTABLISHED
+    assert (served.decisions(), got) == ([("closed", "a.test", port)], [])
+
+
 async def test_a_refusal_says_what_to_allow_and_is_written_down_before_it_is_answered(
     names: dict[str, list[str]],
 ) -> None:

@@ -152,6 +152,7 @@ def test_an_address_that_is_fit_is_global_and_carries_no_other(address) -> None:
 
 def test_this_machine_s_own_addresses_are_known_without_a_packet() -> None:
     assert addresses.is_own(ip_address("127.0.0.1"))
+    assert addresses.is_own(ip_address("127.9.9.9"))  # also one that no packet of ours would come from
     assert not addresses.is_own(ip_address("8.8.8.8"))
 
 

@@ -53,6 +53,8 @@ BAD = [
     "CONNECT a.org HTTP/1.1", "CONNECT a.org: HTTP/1.1", "CONNECT http://a.org:443 HTTP/1.1", "CONNECT a.org:443/ HTTP/1.1",
     "CONNECT u@a.org:443 HTTP/1.1", "CONNECT a.org:443 HTTP/1.1\nHost: b.org:443", "CONNECT 0x7f.1:443 HTTP/1.1", "CONNECT :443 HTTP/1.1",
     "CONNECT a.org:443:443 HTTP/1.1", "CONNECT a.org\x00.b.org:443 HTTP/1.1", "CONNECT a_b.org:443 HTTP/1.1",
+    "connect a.org:443 HTTP/1.1\nHost: a.org:443", "Connect / HTTP/1.1\nHost: a.org",
+    "POST http://a.org/ HTTP/1.1\nHost: a.org\nTransfer_Encoding: chunked", "POST http://a.org/ HTTP/1.1\nHost: a.org\nContent_length: 9",
     "PRI * HTTP/2.0", "GET http://a.org/ HTTP/1.1\n" + "\n".join(["X: y"] * 101),
 ]  # fmt: skip
 

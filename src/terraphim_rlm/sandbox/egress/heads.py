@@ -30,6 +30,7 @@ _OWN = frozenset(
         b"te",
         b"trailer",
         b"upgrade",
+        b"http2-settings",
     )
 )
 """Fields that concern one connection, or that are written anew."""
@@ -85,6 +86,8 @@ def parse(data: bytes, door: int | None) -> Head:
     method, target, _version = words
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise BadRequest("its first line has characters that do not belong there")
+    if method != b"CONNECT" == method.upper():
+        raise BadRequest("its method is nearly CONNECT")
     fields = _fields(rest)
     try:
         if method == b"CONNECT":
@@ -102,6 +105,8 @@ def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
         name, colon, value = line.partition(b":")
         if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise BadRequest("it has a field that is none")
+        if b"_" in name and name.lower().replace(b"_", b"-") in _FRAMING:
+            raise BadRequest("where its body ends is unclear")
         found.append((name, value.strip(b" \t")))
     return found
 

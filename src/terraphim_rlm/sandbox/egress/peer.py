@@ -10,6 +10,7 @@ from terraphim_rlm.sandbox.egress.heads import END, MOST
 
 BLOCK = 65_536
 _LINGER_SECONDS = 0.5
+_LINGER_BLOCKS = 4
 
 
 class Cut(OSError):
@@ -17,7 +18,11 @@ class Cut(OSError):
 
 
 class Peer:
-    """Single reader, single writer."""
+    """Single reader, single writer.
+
+    Each read lets others have a turn first: asyncio reads from a ready socket at once, and an end that is always ready
+    would hold the event loop, time-outs included, for as long as it sends.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -28,6 +33,7 @@ class Peer:
 
     async def some(self, most: int = BLOCK) -> bytes:
         """What comes next, up to `most` bytes; empty at the end."""
+        await asyncio.sleep(0)
         if self._early:
             block = bytes(self._early[:most])
             del self._early[:most]
@@ -45,9 +51,11 @@ class Peer:
             Cut: it closed before.
             ValueError: it is longer than `most`.
         """
+        await asyncio.sleep(0)
         while (at := self._early.find(end)) < 0:
             if len(self._early) > most:
                 raise ValueError
+            await asyncio.sleep(0)
             block = await self._loop.sock_recv(self._socket, BLOCK)
             if not block:
                 raise Cut
@@ -76,8 +84,10 @@ class Peer:
             async with asyncio.timeout(_LINGER_SECONDS):
                 await self.send(last)
                 self.no_more()
-                while await self._loop.sock_recv(self._socket, BLOCK):
-                    continue
+                for _ in range(_LINGER_BLOCKS):
+                    await asyncio.sleep(0)
+                    if not await self._loop.sock_recv(self._socket, BLOCK):
+                        break
         self.close()
 
     def close(self) -> None:

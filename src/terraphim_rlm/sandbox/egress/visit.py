@@ -61,6 +61,8 @@ class Visit:
         self._how: Literal["tunnel", "http", "tls"] = "http"
         self._speaks_tls = False
         """What is said to the code now would have to be TLS."""
+        self._unwritten = False
+        """It has been let through, and so looked up, and no record says so yet."""
 
     async def run(self) -> None:
         try:
@@ -71,6 +73,13 @@ class Visit:
             await self._refuse(f"it did not say in {HEAD_SECONDS:.0f} s what it wants", 408)
         except OSError:  # it left
             return
+        finally:
+            if self._unwritten:
+                self._record(
+                    Access(
+                        "closed", self._name, self._port, self._how, "it ended before anything was carried"
+                    )
+                )
 
     async def refuse(self, reason: str) -> None:
         """Turns it away before it has said anything."""
@@ -85,6 +94,7 @@ class Visit:
             self._speaks_tls = self._door is not None and first == _HANDSHAKE
             head, watch, said = await (self._hello() if self._speaks_tls else self._request())
         self._way.judge(head.host, head.port)
+        self._unwritten = True
         found = await self._way.dialler.addresses(head.host, head.port)
         outer = await self._way.dialler.connect(head.host, head.port, found, tunnel=head.tunnel)
         try:
@@ -159,6 +169,7 @@ class Visit:
             )  # fmt: skip
 
     def _record(self, access: Access) -> None:
+        self._unwritten = False
         self._way.records.tell(access, self._tell)
 
     async def _refuse(self, reason: str, status: int) -> None:
