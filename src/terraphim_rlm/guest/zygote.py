@@ -71,6 +71,10 @@ class Zygote:
 
     def rehearse(self):
         """Makes one that ends before it runs anything; where that fails, so does this process, and says why."""
+        if shared := [
+            line for line in _read_all("/proc/self/maps").splitlines() if line.split()[1][1::2] == "ws"
+        ]:
+            _complain(2, OSError(f"its forks could write into memory of each other: {shared[0]}"))
         pid = self._forked(self._become_nothing)
         if posix.waitpid(pid, 0)[1] != 0:
             posix._exit(1)
@@ -117,13 +121,19 @@ class Zygote:
     def _forked(self, become):
         """The pid of a child in a pid namespace of its own, which becomes something else and never returns."""
         _check(_libc.unshare(_NEWPID), "unshare pids")
+        pid = 0
         try:
             pid = posix.fork()
             if pid == 0:
                 _leave_by(become)
+            return pid
         finally:
-            _check(_libc.setns(self._own, _NEWPID), "setns")  # else the next child would be in the same one
-        return pid
+            try:
+                _check(
+                    _libc.setns(self._own, _NEWPID), "setns"
+                )  # else the next child would be in the same one
+            except OSError:
+                posix._exit(1)  # nothing that is forked from now on would be apart
 
     def _isolate(self, bounds, rlimits):
         set_dumpable(1)  # else the files of its user namespaces are not its own to write
@@ -291,6 +301,15 @@ def _read(path):
     text = posix.read(fd, 4096)
     posix.close(fd)
     return text
+
+
+def _read_all(path):
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    text = b""
+    while block := posix.read(fd, 65536):
+        text += block
+    posix.close(fd)
+    return text.decode("utf-8", "replace")
 
 
 def _check(result, what):
