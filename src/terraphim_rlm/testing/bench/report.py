@@ -1,7 +1,7 @@
 """The report page of a benchmark: `python -m terraphim_rlm.testing.bench.report [engine] COMMIT DATE FILE=TITLE..`.
 
-Each file is what `trlm bench GROUP --jsonl` printed; its title says where that ran. Rows whose name begins with
-`growth:` are drawn as well.
+Each file is what `trlm bench GROUP --jsonl` printed; its title says where that ran. Rows that show growth
+are drawn as well.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _HEADS = {
     ),
 }
 _GROWTH = "growth: "
+_DRAWN = (_GROWTH, "independent executions")
+"""How the names of rows begin that are drawn."""
 _WIDTH = 40
 _TABLE = """
 | row | p50 | p95 | p99 | goal | met | n | beside it (p50) | what it is |
@@ -60,7 +62,7 @@ def _part(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
         f"Kernel {where['kernel']}, {where['machine']}, {where['cpus']} processors, Python {where['python']}."
     )
     table = f"\n## {title}\n\n{line}\n{_TABLE}" + "".join(map(_line, rows))
-    return table + _chart([row for row in rows if row["row"].startswith(_GROWTH) and row["p50"]])
+    return table + _chart([row for row in rows if row["row"].startswith(_DRAWN) and row["p50"]])
 
 
 def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
