@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
@@ -30,53 +29,36 @@ async def calm(stage: Stage) -> None:
 CALM = Row("A00", "P1", "does nothing by way of the service", act=calm, needs=("service",))
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def attacked(lab: Lab, anyio_backend: str) -> AsyncIterator[Harness]:
-    async with Harness(lab) as made:
-        yield made
-
-
-async def test_a_row_by_way_of_the_service_that_does_nothing_breaks_no_condition(attacked: Harness) -> None:
-    outcome = await attacked.run_row(CALM)
+async def test_a_row_by_way_of_the_service_that_does_nothing_breaks_no_condition(harness: Harness) -> None:
+    outcome = await harness.run_row(CALM)
     assert (outcome.verdict, outcome.why) == ("passed", "")
 
 
 async def test_i1_sees_a_service_that_does_not_answer_in_time(
-    attacked: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "HEALTH_SECONDS", 0.0)
-    assert "I1: the service took" in (await attacked.run_row(CALM)).why
+    assert "I1: the service took" in (await harness.run_row(CALM)).why
 
 
-async def test_i1_sees_a_service_that_a_row_ended(attacked: Harness) -> None:
+async def test_i1_sees_a_service_that_a_row_ended(harness: Harness) -> None:
     async def ends(stage: Stage) -> None:
         os.kill(stage.service.pid, signal.SIGKILL)
 
-    outcome = await attacked.run_row(replace(CALM, act=ends))
+    outcome = await harness.run_row(replace(CALM, act=ends))
     assert outcome.verdict == "failed"
     assert "Error" in outcome.why
 
 
 async def test_i8_sees_an_answer_that_is_not_recorded_and_one_that_is_recorded_otherwise(
-    attacked: Harness,
+    harness: Harness,
 ) -> None:
     async def lies(stage: Stage) -> None:
         await calm(stage)
         (number,) = stage.service._told
         stage.service._told = {number: "timeout", "exec-lost": "ok"}
 
-    why = (await attacked.run_row(replace(CALM, act=lies))).why
+    why = (await harness.run_row(replace(CALM, act=lies))).why
     assert "was answered as timeout, and is recorded as ['ok']" in why
     assert "I8: exec-lost was answered as ok, and is recorded as None after a kill and a restart" in why
 
@@ -90,7 +72,7 @@ def test_i8_sees_two_records_of_one_execution_and_one_that_runs_for_ever() -> No
 
 
 async def test_i3_sees_what_a_service_leaves_behind(
-    attacked: Harness, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("terraphim_rlm.testing.attack.conditions._SETTLE", 0.1)
     left: list[subprocess.Popen[bytes]] = []
@@ -98,19 +80,19 @@ async def test_i3_sees_what_a_service_leaves_behind(
     async def leaves(_stage: Stage) -> None:
         left.append(subprocess.Popen(["sleep", "60"]))
 
-    outcome = await attacked.run_row(replace(CALM, act=leaves))
+    outcome = await harness.run_row(replace(CALM, act=leaves))
     for child in left:
         child.kill()
         child.wait()
     assert "I3: 1 processes of ours are left" in outcome.why
 
 
-async def test_i10_counts_what_the_sinks_met_as_harm(attacked: Harness, lab: Lab) -> None:
+async def test_i10_counts_what_the_sinks_met_as_harm(harness: Harness, lab: Lab) -> None:
     class Met:
         def harm(self) -> list[str]:
             return ["TCP 8.8.8.8 port 53 was reached"]
 
-    stage = Stage(replace(CALM, needs=(), act=None), attacked.backend, lab, "mark")
+    stage = Stage(replace(CALM, needs=(), act=None), harness.backend, lab, "mark")
     assert harm.harm_done(stage, Met()) == ["I10: TCP 8.8.8.8 port 53 was reached"]  # type: ignore[arg-type]
 
 

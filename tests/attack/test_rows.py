@@ -5,35 +5,15 @@ The whole table is `trlm attack`, which CI runs as root and as an ordinary user:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 
 from terraphim_rlm.testing.attack.harness import Harness
-from terraphim_rlm.testing.attack.lab import Lab
 from terraphim_rlm.testing.attack.model import Outcome, Row
 from terraphim_rlm.testing.attack.table import ROWS
 
 _FIRST = {row.id[0]: row for row in reversed(ROWS.values()) if row.off}.values()
 """Of each group that has controls."""
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.attack]
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def harness(lab: Lab, anyio_backend: str) -> AsyncIterator[Harness]:
-    async with Harness(lab) as made:
-        yield made
 
 
 def judged(outcome: Outcome) -> None:

@@ -37,7 +37,7 @@ def main(fd, limits):
     while True:
         for ready, _event in poller.poll():
             if ready == wake:
-                _drain(wake)
+                drain(wake)
                 _reap(host, children)
             elif not _serve(host, children, paused):
                 posix._exit(0)
@@ -60,7 +60,7 @@ def _child_events():
     return reader
 
 
-def _drain(fd):
+def drain(fd):
     try:
         while posix.read(fd, 4096):
             pass

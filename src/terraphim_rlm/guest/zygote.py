@@ -23,8 +23,8 @@ import select
 import sys
 from struct import pack
 
+from .supervisor import drain, set_dumpable
 from .supervisor import main as supervise
-from .supervisor import set_dumpable
 
 _MESSAGE = 1 << 16
 _SPACE = _socket.CMSG_SPACE(16 * 4)
@@ -93,7 +93,7 @@ class Zygote:
             poller.register(self._line.fileno(), select.POLLIN | (select.POLLOUT if self._reports else 0))
             for ready, event in poller.poll():
                 if ready == self._wake:
-                    _drain(ready)
+                    drain(ready)
                     self._reap()
                 elif event & (select.POLLIN | select.POLLHUP) and not self._receive():
                     return
@@ -201,14 +201,6 @@ def _load():
     compile("1", "", "exec", 0x400)
     gc.collect()
     gc.freeze()
-
-
-def _drain(fd):
-    try:
-        while posix.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass
 
 
 def _lay_out(fds):

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from terraphim_rlm.core.errors import ModelProtocol, ModelUnreachable
+from terraphim_rlm.core.errors import ModelUnreachable
 from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm import prices
 from terraphim_rlm.llm.client import FinishReason, ModelReply, ModelRequest
-from terraphim_rlm.llm.failures import from_status
+from terraphim_rlm.llm.failures import from_status, json_object
 from terraphim_rlm.llm.profiles import ModelProfile
 from terraphim_rlm.llm.tokens import believed, estimate, estimate_messages
 
@@ -26,6 +26,7 @@ FINISH: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "refusal",
 }
+_PROTOCOL = "Anthropic's protocol"
 _STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -104,7 +105,7 @@ class Gathered:
 
     def take(self, data: str) -> str:
         """Reads one event; returns its piece of text. Events of a kind that we do not know say nothing to us."""
-        event = _object(data, self._base_url)
+        event = json_object(data, self._base_url, _PROTOCOL)
         kind = event.get("type")
         if kind == "error" or "error" in event:
             raise self._error(event.get("error"))
@@ -123,7 +124,7 @@ class Gathered:
 
     def take_whole(self, data: str) -> None:
         """Reads a reply that was not streamed."""
-        message = _object(data, self._base_url)
+        message = json_object(data, self._base_url, _PROTOCOL)
         if message.get("type") == "error":
             raise self._error(message.get("error"))
         self._begin(message)
@@ -205,13 +206,3 @@ class Gathered:
     def _count(self, name: str) -> int:
         claim = self._usage.get(name)
         return claim if type(claim) is int and claim > 0 else 0
-
-
-def _object(text: str, base_url: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelProtocol(f"{base_url} sent an event that is not JSON: {text[:80]!r}") from error
-    if not isinstance(found, dict):
-        raise ModelProtocol(f"{base_url} sent an event that is no object: {text[:80]!r}")
-    return found

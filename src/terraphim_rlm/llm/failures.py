@@ -85,6 +85,24 @@ def from_error_field(error: Any, base_url: str) -> ModelError:
     return from_status(status, json.dumps({"error": error}, default=str), {}, base_url)
 
 
+def json_object(text: str, base_url: str, protocol: str) -> dict[str, Any]:
+    """What a provider sent, which must be one JSON object.
+
+    Args:
+        protocol: whose it should have been, for the error.
+
+    Raises:
+        ModelProtocol: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelProtocol(f"{base_url} does not speak {protocol}: {text[:80]!r} is not JSON") from error
+    if not isinstance(found, dict):
+        raise ModelProtocol(f"{base_url} does not speak {protocol}: {text[:80]!r} is no object")
+    return found
+
+
 def message_of(body: str) -> str:
     """What a person should read of an error's body, bounded, on one line."""
     text = body

@@ -7,7 +7,6 @@ in silence. API: https://github.com/ollama/ollama/blob/main/docs/api.md
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,14 +15,13 @@ from typing import Any
 from terraphim_rlm.core.errors import (
     ModelError,
     ModelNotInstalled,
-    ModelProtocol,
     ModelUnreachable,
     PromptTooLong,
 )
 from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm import profiles
 from terraphim_rlm.llm.client import FinishReason, ModelInfo, ModelReply, ModelRequest
-from terraphim_rlm.llm.failures import from_error_field
+from terraphim_rlm.llm.failures import from_error_field, json_object
 from terraphim_rlm.llm.http import DEFAULT_BOUNDS, Bounds, Connection
 from terraphim_rlm.llm.http_model import DEFAULT_RETRYING, HttpModel, Pieces
 from terraphim_rlm.llm.providers import Key, checked_base_url
@@ -36,6 +34,7 @@ LEAST_CONTEXT = 8192
 DEFAULT_REPLY_TOKENS = 2048
 CAUTION = 1.5
 """Our estimate of a prompt may be this much too low (code, other scripts)."""
+_PROTOCOL = "Ollama's protocol"
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -85,7 +84,7 @@ class OllamaModel(HttpModel):
 
     async def _ask_window(self) -> int:
         async with self._connection.post("/api/show", {"model": self._model}) as reply:
-            said = _object(await reply.text(), self._connection.base_url)
+            said = json_object(await reply.text(), self._connection.base_url, _PROTOCOL)
         facts = said.get("model_info")
         sizes = (
             [v for k, v in facts.items() if k.endswith(".context_length")] if isinstance(facts, dict) else []
@@ -164,7 +163,7 @@ class _Gathered:
         self._end: Mapping[str, Any] | None = None
 
     def take(self, line: str) -> str:
-        part = _object(line, self._base_url)
+        part = json_object(line, self._base_url, _PROTOCOL)
         if part.get("error"):
             raise from_error_field(part["error"], self._base_url)
         if part.get("done") is True:
@@ -200,13 +199,3 @@ class _Gathered:
             estimated=tokens_in is None or tokens_out is None,
         )
         return ModelReply(text, usage, _FINISH.get(str(self._end.get("done_reason", "stop")), "other"))
-
-
-def _object(text: str, base_url: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelProtocol(f"{base_url} does not speak Ollama's protocol: {text[:80]!r}") from error
-    if not isinstance(found, dict):
-        raise ModelProtocol(f"{base_url} does not speak Ollama's protocol: {text[:80]!r}")
-    return found

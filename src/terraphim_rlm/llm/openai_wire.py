@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from terraphim_rlm.core.errors import ModelProtocol, ModelUnreachable
+from terraphim_rlm.core.errors import ModelUnreachable
 from terraphim_rlm.core.values import Usage
 from terraphim_rlm.llm import prices
 from terraphim_rlm.llm.client import FinishReason, ModelReply, ModelRequest
-from terraphim_rlm.llm.failures import from_error_field
+from terraphim_rlm.llm.failures import from_error_field, json_object
 from terraphim_rlm.llm.providers import Provider
 from terraphim_rlm.llm.tokens import believed, estimate, estimate_messages
 
@@ -86,12 +85,7 @@ class Gathered:
 
     def take(self, data: str) -> str:
         """Reads one chunk, or one whole unstreamed reply; returns its piece of text."""
-        try:
-            chunk = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ModelProtocol(f"{self._base_url} sent a chunk that is not JSON: {data[:80]!r}") from error
-        if not isinstance(chunk, dict):
-            raise ModelProtocol(f"{self._base_url} sent a chunk that is no object: {data[:80]!r}")
+        chunk = json_object(data, self._base_url, "OpenAI's protocol")
         if chunk.get("error"):
             raise from_error_field(chunk["error"], self._base_url)
         if isinstance(chunk.get("usage"), dict):
