@@ -107,9 +107,11 @@ async def a_child_has_its_own_variables_and_its_own_input(engine: Engine) -> Non
 async def children_side_by_side_do_not_mix_what_they_print(engine: Engine) -> None:
     root = f"r = rlm_query_batched(['{CHILD} %d?' % i for i in range(6)], 'abc')"
     code = "import random, time\ntag = 'tag' + str(random.random())[2:12]\nfor i in range(20):\n    print(tag)\n    time.sleep(0.002)"
-    result = await told(engine, LOOK, (root, "len(r)"), child=[code, ("n = len(context)", "n")])
+    result = await told(engine, LOOK, (root, "str(r)"), child=[code, ("n = len(context)", "n")])
     outputs = [text for text in (news(sent) for sent in requests(result, CHILD)) if "tag" in text]
-    holds(len(outputs) == 6, f"{len(outputs)} of 6 children were shown an output")
+    holds(
+        len(outputs) == 6, f"{len(outputs)} of 6 children were shown an output; they gave {result['answer']}"
+    )
     for output in outputs:
         tags = [line for line in output.splitlines() if line.startswith("tag")]
         holds(
