@@ -8,7 +8,8 @@ import hashlib
 import pytest
 
 from terraphim_rlm import Resources, Sandbox, open_sandbox
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
+from terraphim_rlm.engine.context import make_context
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -242,3 +243,26 @@ async def test_an_interpreter_that_nobody_asks_loads_what_a_later_call_would_wai
     result = await box.run(f"import sys\nprint({wanted} - set(sys.modules))")
 
     assert result.stdout == "set()\n"
+
+
+async def test_an_interpreter_that_ends_while_it_starts_is_an_error_with_a_name(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await box.run("1")
+    one, context = box.new_interpreter("/work/one"), make_context("its input")
+    one.give(context.handover())
+    fork = one._guest.fork
+
+    async def killed(*about: object) -> object:
+        child = await fork(*about)  # type: ignore[arg-type]
+        child.kill()
+        await child.ended()
+        return child
+
+    monkeypatch.setattr(one._guest, "fork", killed)
+    with pytest.raises(SandboxLost, match="while it started"):
+        await one.execute("1", timeout=5)
+    monkeypatch.undo()
+    assert (await one.execute("print(2)", timeout=5)).stdout == b"2\n"
+    await one.close()
+    context.close()

@@ -159,7 +159,10 @@ def _make_folder(path):
     parent = path.rsplit("/", 1)[0]
     if parent:
         _make_folder(parent)
-    posix.mkdir(path, 0o700)
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another interpreter that starts now was first
 
 
 def _fork(host, request, fds):

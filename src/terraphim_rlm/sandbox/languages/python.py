@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
@@ -94,15 +95,12 @@ class Interpreter:
         if self._body is not None:
             return
         closed = self._closed
-        body = await self._embodied(self._born)
+        body = await self._embodied(partial(self._guest.fork, self.cwd, self._env))
         if closed != self._closed:
             body.end()
             raise _closed()
         self._body = body
         self._hand_over()
-
-    async def _born(self, fds: Sequence[int]) -> Child:
-        return await self._guest.fork(self.cwd, self._env, fds)
 
     async def _embodied(self, make: Callable[[Sequence[int]], Awaitable[Child]]) -> Body:
         """A new process, made by `make` of its standard streams and channel."""
@@ -200,7 +198,8 @@ class Interpreter:
         if closed != self._closed:
             raise _closed()
         await self.start()
-        assert self._body is not None
+        if self._body is None:
+            raise SandboxLost("The interpreter ended while it started.")
         return self._body.channel
 
     async def fetch(self, name: str) -> dict[str, Any]:
