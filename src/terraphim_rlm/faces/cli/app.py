@@ -19,6 +19,7 @@ from terraphim_rlm.faces.cli import (
     conform,
     doctor,
     execute,
+    export,
     history,
     models,
     parse,
@@ -90,7 +91,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 _HIDDEN: dict[str, Callable[..., None]] = {"run": execute.execute}
 _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "runs": ("Past runs, read from the journal.", {"list": runs.list_runs, "show": runs.show}),
+    "runs": (
+        "Past runs, read from the journal.",
+        {"list": runs.list_runs, "show": runs.show, "export": export.export, "schema": export.schema},
+    ),
     "models": (
         "The built-in models, and a test of any model.",
         {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},

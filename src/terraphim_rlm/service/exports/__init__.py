@@ -1,0 +1,1 @@
+"""A run of the journal in forms that other programs read: see `export`."""
