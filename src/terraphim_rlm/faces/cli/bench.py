@@ -53,18 +53,44 @@ def sandbox(
         _measured(voice, lambda emit: bench.sandbox(emit, backend=backend, long=long, with_peers=with_peers))
 
 
-def tasks(
-    seed: Annotated[int, typer.Option(metavar="N", help="Which facts are planted in the text.")] = 1,
+def tasks(  # noqa: PLR0913, PLR0917 - the options
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TASK..]", help="s-niah, ruler, oolong, oolong-pairs, needles.  [default: all]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which inputs and questions are made.")] = 1,
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--size", metavar="TOKENS", help="Of an input; may be repeated.  [default: 8000, 32000, 128000]"
+        ),
+    ] = None,
+    errors: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--errors",
+            metavar="SHARE",
+            help="Sub-calls answered wrongly; may be repeated.  [default: 0, 0.1]",
+        ),
+    ] = None,
+    latency: Annotated[float, typer.Option(metavar="SECONDS", help="Of each sub-call.")] = 0.01,
     model: Model = None,
     as_json: AsJson = False,
     as_jsonl: AsJsonl = False,
     debug: Debug = False,
 ) -> None:
-    """Measures how often a small model finds what was planted in a megabyte of real text."""
-    with speaking("bench tasks", mode(as_json, as_jsonl), debug) as voice:
-        from terraphim_rlm.testing.bench import tasks as bench
+    """Plays long-input tasks end to end, at depth 0, 1 and 2: by scripts and an oracle, so without a key.
 
-        _measured(voice, lambda emit: bench.tasks(seed, model=model, emit=emit))
+    What is measured is the engine: the same scripts and the same oracle must always come to the same score. Only `needles`
+    asks a model, how much it finds of what was planted in a megabyte of real text.
+    """
+    with speaking("bench tasks", mode(as_json, as_jsonl), debug) as voice:
+        from terraphim_rlm.testing.bench.yardsticks import running
+
+        plan = running.planned(seed, sizes, errors, latency)
+        _measured(voice, lambda emit: running.bench(names or [], plan, emit, model=model))
 
 
 def _measured(voice: Voice, work: Callable[[Emit], Coroutine[Any, Any, bool]]) -> None:
