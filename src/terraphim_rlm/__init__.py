@@ -4,7 +4,7 @@ Who may import whom (checked by import-linter): `guest` imports only the standar
 line may import the lines before it:
 
     core
-    llm  sandbox  guard  store      (side by side, none imports another)
+    llm  sandbox  guard  store  supervision      (side by side, none imports another)
     engine
     service
     faces

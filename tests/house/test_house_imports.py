@@ -107,6 +107,7 @@ STARTERS = {
 MAY_START = (
     "core/process.py",
     "sandbox/keeper/",
+    "supervision/guardian.py",  # started by core/process; holds the one process that it was started for
     "guest/",
     "sandbox/backends/bubblewrap/trip.py",  # runs inside a sandbox, in place of the guest
 )

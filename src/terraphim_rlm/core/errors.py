@@ -25,6 +25,8 @@ RlmError
 │   └── SessionNotFound  SessionExpired  SessionLost  SessionLimit
 ├── DaemonError                      the process that keeps sessions
 │   └── DaemonUnavailable  DaemonMismatch  DaemonRunning
+├── SupervisionError                 parts of the service that do not start, or do not stay up
+│   └── ChildError  CrashLoop
 ├── StoreError
 │   └── JournalCorrupt  JournalTooNew  JournalUnavailable  DiskFull
 ├── Cancelled
@@ -275,6 +277,15 @@ class DaemonMismatch(DaemonError): ...
 class DaemonRunning(DaemonError): ...
 
 
+class SupervisionError(RlmError): ...
+
+
+class ChildError(SupervisionError): ...
+
+
+class CrashLoop(SupervisionError): ...
+
+
 class StoreError(RlmError): ...
 
 
@@ -365,6 +376,8 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     DaemonUnavailable: _R("E661", 11, 503, -32050, "error", "provider", "Run `trlm serve` in a terminal and read what it says."),
     DaemonMismatch: _R("E662", 11, 503, -32050, "error", "user", "End the other version's daemon, and its sessions with it: `trlm serve --stop`."),
     DaemonRunning: _R("E663", 1, 409, -32000, "error", "user", "Use the one that runs, or end it: `trlm serve --stop`."),
+    ChildError: _R("E671", 1, 409, -32000, "error", "us", "Look at the child's state first, or read why it could not start."),
+    CrashLoop: _R("E672", 1, 500, -32000, "error", "us", "Mend what the last crash names, then start again."),
     JournalCorrupt: _R("E801", 1, 500, -32000, "error", "us", "Move the journal away; a new one is made at the next start."),
     JournalTooNew: _R("E802", 1, 500, -32000, "error", "user", "Upgrade terraphim-rlm; a newer version wrote this journal."),
     DiskFull: _R("E803", 1, 507, -32000, "error", "user", "Free disk space, or set TRLM_DATA to another disk."),
