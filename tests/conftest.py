@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("rows",)
+
 
 @pytest.fixture
 def anyio_backend() -> str:

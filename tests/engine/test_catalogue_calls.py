@@ -22,6 +22,7 @@ _NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.row("G15")
 @pytest.mark.parametrize("name", _NAMES, ids=lambda name: f"G15-{name}")
 @pytest.mark.parametrize("harm", ["{} = None", "globals().pop('{}', None)", "def {}(*a): raise SystemExit"], ids=["none", "gone", "other"])  # fmt: skip
 async def test_a_name_is_there_again_in_the_next_cell(ask: Any, name: str, harm: str) -> None:
@@ -36,6 +37,7 @@ async def test_a_name_is_there_again_in_the_next_cell(ask: Any, name: str, harm:
     assert asked.answer.value == [10, True, True]
 
 
+@pytest.mark.row("G18")
 @pytest.mark.parametrize(
     "finish",
     ["FINAL_VAR('nothing')", "FINAL_VAR(nothing)", "SUBMIT(nothing)", "FINAL(open('/tmp/no').read())"],
@@ -50,6 +52,7 @@ async def test_an_answer_that_is_not_of_this_run_is_an_error_and_the_run_goes_on
     assert "Error" in asked.said(2)
 
 
+@pytest.mark.row("G11")
 @pytest.mark.parametrize(
     "call",
     [
@@ -68,6 +71,7 @@ async def test_code_chooses_neither_model_nor_address(ask: Any, call: str) -> No
     assert [request.purpose for request in asked.model.requests] == ["turn"]
 
 
+@pytest.mark.row("I-02")
 @pytest.mark.parametrize(
     ("field", "value"),
     [("depth", 0), ("budget", 10**9), ("tokens", -5), ("account", "root"), ("node", "node-x"), ("capability", "x" * 26)],
@@ -84,6 +88,7 @@ async def test_what_a_cell_claims_of_itself_changes_nothing(ask: Any, field: str
     assert asked.answer.usage.calls == 2
 
 
+@pytest.mark.row("I-01")
 @pytest.mark.parametrize("depth", [0, 1, 3, 5], ids=lambda depth: f"I-01-{depth}")
 async def test_children_that_ask_children_for_ever_end_at_the_depth_of_the_run(ask: Any, depth: int) -> None:
     code = "```python\ntry: r = rlm_query('deeper?', context)\nexcept BudgetError as e: r = e.type\nFINAL(r)\n```"
@@ -93,6 +98,7 @@ async def test_children_that_ask_children_for_ever_end_at_the_depth_of_the_run(a
     assert [node["depth"] for node in asked.of("node.started")] == list(range(depth + 1))
 
 
+@pytest.mark.row("I-04")
 @pytest.mark.parametrize("calls", [3, 10, 40], ids=lambda calls: f"I-04-{calls}")
 async def test_a_tree_of_children_and_batches_stays_within_the_calls_of_the_run(ask: Any, calls: int) -> None:
     code = (
@@ -104,6 +110,7 @@ async def test_a_tree_of_children_and_batches_stays_within_the_calls_of_the_run(
     assert asked.answer.usage.calls == calls == len(asked.model.requests)
 
 
+@pytest.mark.row("I-05")
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -150,6 +157,7 @@ class Slots(ScriptedModel):
         return ModelReply("leaf")
 
 
+@pytest.mark.row("I-10")
 @pytest.mark.parametrize("refuses", [False, True], ids=["I-10-waits", "I-10-refuses"])
 async def test_five_nested_nodes_of_twenty_calls_each_need_no_more_than_four_slots(refuses: bool) -> None:
     code = (
@@ -168,6 +176,7 @@ async def test_five_nested_nodes_of_twenty_calls_each_need_no_more_than_four_slo
     assert answer.value == 120 if not refuses else 24 <= answer.value <= 120
 
 
+@pytest.mark.row("H15")
 @pytest.mark.parametrize(
     "cell",
     [
@@ -213,6 +222,7 @@ async def _turns_are_quick(seconds: float) -> None:
     await asyncio.sleep(seconds if turn is not None and "Broker" in repr(turn.get_coro()) else 0)
 
 
+@pytest.mark.row("H17")
 @pytest.mark.parametrize("failing", [0, 7, 19], ids=lambda failing: f"H17-{failing}")
 async def test_one_item_of_a_batch_fails_in_its_place(ask: Any, failing: int) -> None:
     code = (

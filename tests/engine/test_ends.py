@@ -20,6 +20,7 @@ from terraphim_rlm.testing import ScriptedModel
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
 
+@pytest.mark.row("I-11")
 async def test_a_cell_that_retries_refused_batches_for_ever_still_runs_out_of_time(
     ask: Any, monkeypatch: Any
 ) -> None:
@@ -31,6 +32,7 @@ async def test_a_cell_that_retries_refused_batches_for_ever_still_runs_out_of_ti
     assert len(asked.events) < 5_000
 
 
+@pytest.mark.row("I-11")
 async def test_the_runs_time_ends_a_cell_that_hides_behind_a_pending_call(ask: Any) -> None:
     slow = ScriptedModel([], sub_reply="late", latency=60)
     code = (

@@ -170,6 +170,7 @@ async def test_a_guard_asks_a_child_too(ask: Any) -> None:
 # -- circles
 
 
+@pytest.mark.row("G20")
 @pytest.mark.parametrize(
     ("replies", "turns"),
     [
@@ -181,8 +182,7 @@ async def test_a_guard_asks_a_child_too(ask: Any) -> None:
         ([cell("1/0")] * 9, 3),
         (["RUN(echo a)", "```bash\necho a\n```"] * 9, 3),
         (["SNAPSHOT(a b)", "ROLLBACK(nowhere)"] * 9, None),
-    ],
-)  # fmt: skip
+    ], ids=["one", "written-otherwise", "shell", "two", "three", "failing", "two-ways", "snapshots"])  # fmt: skip
 async def test_a_node_that_goes_in_circles_is_told_and_then_ended(
     ask: Any, replies: list[str], turns: int | None
 ) -> None:

@@ -171,6 +171,7 @@ class Unpriced(ScriptedModel):
         self._info = replace(self._info, name="openai/nobody-knows-this-one")
 
 
+@pytest.mark.row("I-08")
 async def test_a_model_without_a_price_is_refused_under_a_limit_of_dollars() -> None:
     with pytest.raises(InvalidArgument, match="price of this model is not known") as caught:
         await Rlm(Unpriced(["FINAL(x)"]), limits=Limits(dollars=1.0)).ask("?", "input")
@@ -179,6 +180,7 @@ async def test_a_model_without_a_price_is_refused_under_a_limit_of_dollars() -> 
     assert answer.usage.microdollars == 0
 
 
+@pytest.mark.row("I-08")
 @pytest.mark.parametrize("latency", [0.0, 0.001])
 async def test_or_is_charged_the_highest_price_that_is_known(latency: float) -> None:
     limits = Limits(dollars=20.0, unpriced="maximum")
@@ -198,6 +200,7 @@ async def test_or_is_charged_the_highest_price_that_is_known(latency: float) -> 
     assert ended.usage.microdollars <= 500_000
 
 
+@pytest.mark.row("I-08")
 async def test_a_price_that_is_known_is_never_replaced_by_the_highest() -> None:
     bill = Usage(tokens_in=900, tokens_out=200, calls=1, microdollars=3_000)
     limits = Limits(dollars=1.0, unpriced="maximum")
@@ -207,6 +210,7 @@ async def test_a_price_that_is_known_is_never_replaced_by_the_highest() -> None:
     assert (answer.usage.microdollars, free.usage.microdollars) == (3_000, 0)
 
 
+@pytest.mark.row("I-08")
 def test_what_becomes_of_models_without_a_price_is_one_of_two_words() -> None:
     with pytest.raises(InvalidArgument, match="unpriced"):
         Limits(unpriced="guess")  # type: ignore[arg-type]

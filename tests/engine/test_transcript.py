@@ -55,6 +55,7 @@ async def test_whatever_a_model_says_each_request_begins_with_the_bytes_of_the_o
             assert [message.role for message in after[len(before) :]] == ["assistant", "user"]
 
 
+@pytest.mark.row("H12")
 @pytest.mark.parametrize("window", [2_600, 4_000, 9_000])
 async def test_a_window_that_nears_its_end_is_cleared_but_for_what_is_needed_to_go_on(
     ask: Any, window: int
@@ -86,6 +87,7 @@ async def test_a_window_that_nears_its_end_is_cleared_but_for_what_is_needed_to_
     assert len(compacted) == len(shrunk)
 
 
+@pytest.mark.row("H12")
 async def test_a_provider_that_finds_the_prompt_too_long_is_asked_once_more_after_compaction(
     ask: Any,
 ) -> None:
@@ -186,11 +188,11 @@ def test_marks_are_not_guessed() -> None:
 # -- a reply that was cut
 
 
+@pytest.mark.row("H10")
 @pytest.mark.parametrize(
     "reply",
     ["RUN rm -rf build/ol", "FINAL the answer is the lon", "FINAL_VAR resu", "```python\nprint('ha", "~~~bash\nrm -rf /tmp/",
-     "RUN(rm -rf build", "FINAL('half", "look:\n\nRUN ls -l /wor"],
-)  # fmt: skip
+     "RUN(rm -rf build", "FINAL('half", "look:\n\nRUN ls -l /wor"], ids=["run-word", "final-word", "final-var", "python", "tilde", "run", "final", "run-in-prose"])  # fmt: skip
 async def test_a_command_that_may_have_been_cut_is_not_run(ask: Any, reply: str) -> None:
     asked = await ask([LOOK, ModelReply(reply, finish_reason="length"), "FINAL(whole)"])
 
@@ -199,7 +201,12 @@ async def test_a_command_that_may_have_been_cut_is_not_run(ask: Any, reply: str)
     assert "cut at its longest length" in asked.said(3)
 
 
-@pytest.mark.parametrize("reply", [LOOK, LOOK + "\nand then I wou", "RUN(ls)", "RUN ls\n\nand then"])
+@pytest.mark.row("H10")
+@pytest.mark.parametrize(
+    "reply",
+    [LOOK, LOOK + "\nand then I wou", "RUN(ls)", "RUN ls\n\nand then"],
+    ids=["block", "block-and-prose", "run", "run-word"],
+)
 async def test_what_was_whole_in_a_cut_reply_runs(ask: Any, reply: str) -> None:
     asked = await ask([ModelReply(reply, finish_reason="length"), "FINAL(x)"])
 

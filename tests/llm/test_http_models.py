@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from llm.http_kit import FORMATS, KEY, Sleeps, answer, ask, client
+from rows import named
 from terraphim_rlm.core.errors import (
     ModelAuth,
     ModelError,
@@ -78,6 +81,7 @@ async def test_an_answer_that_is_not_streamed_is_taken_too(sleeps: Sleeps):
 # -- failures that are tried again
 
 
+@pytest.mark.row("H03")
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
 async def test_a_provider_out_of_order_twice_is_asked_a_third_time_and_counted_once(
     sleeps: Sleeps, status: int
@@ -121,15 +125,52 @@ async def test_the_total_deadline_ends_the_attempts(sleeps: Sleeps):
     assert sum(sleeps.pauses) <= 200
 
 
-async def test_a_refused_connection_is_tried_again_and_then_named(sleeps: Sleeps):
-    async with sleeps.server() as server:
-        model = client(server, sleeps)
-    with pytest.raises(ModelUnreachable, match="cannot be reached") as caught:
+@dataclass
+class Nowhere:
+    """In place of a server."""
+
+    base_url: str
+
+
+@pytest.mark.row("H01")
+@pytest.mark.parametrize("how", ["refused", "no-name", "no-tls", "reset", "silent-hang-up"])
+async def test_what_cannot_be_reached_is_tried_again_and_then_named(
+    sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    met: list[str] = []
+
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(how)
+        if how == "reset":
+            writer.transport.abort()
+            return
+        await reader.read(100)
+        writer.write(b"no TLS here\r\n\r\n" if how == "no-tls" else b"")
+        writer.close()
+
+    def unknown(*about: Any, **options: Any) -> Any:
+        met.append(how)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    server = await asyncio.start_server(hangs_up, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    if how == "refused":
+        server.close()
+    if how == "no-name":
+        host = "localhost"
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    model = client(Nowhere(f"http{'s' * (how == 'no-tls')}://{host}:{port}/v1"), sleeps)  # type: ignore[arg-type]
+    with pytest.raises(ModelUnreachable) as caught:
         await model.complete(ask())
+    monkeypatch.undo()
     assert caught.value.details["attempts"] == 4
+    assert len(sleeps.pauses) == 3
+    assert len(met) == (0 if how == "refused" else 4)
     await model.aclose()
+    server.close()
 
 
+@pytest.mark.row("H05")
 @pytest.mark.parametrize("clean", [False, True])
 async def test_a_cut_stream_is_never_a_whole_reply(sleeps: Sleeps, clean: bool):
     reply = await answer(
@@ -140,6 +181,7 @@ async def test_a_cut_stream_is_never_a_whole_reply(sleeps: Sleeps, clean: bool):
         await answer([Fake("rm -rf tmp/old", cut_after=sleeps.lead + 2, clean_cut=clean)] * 4, sleeps)
 
 
+@pytest.mark.row("H05")
 async def test_a_stream_that_gave_pieces_is_not_begun_again(sleeps: Sleeps):
     async with sleeps.server([Fake("abcdef", cut_after=sleeps.lead + 2, clean_cut=True)]) as server:
         model = client(server, sleeps)
@@ -182,7 +224,28 @@ FINAL = [
 ]
 
 
-@pytest.mark.parametrize(("fake", "error"), FINAL)
+@pytest.mark.row("H13")
+@pytest.mark.parametrize(
+    ("fake", "error"),
+    FINAL,
+    ids=[
+        "401",
+        "403",
+        "404",
+        "402",
+        "quota",
+        "context-length",
+        "413",
+        "content-filter",
+        "bad-field",
+        "redirect",
+        "html",
+        "broken-event",
+        "list-event",
+        "nested-event",
+        "compressed",
+    ],
+)
 async def test_what_will_not_get_better_is_asked_once(sleeps: Sleeps, fake: Fake, error: type[ModelError]):
     async with sleeps.server([fake]) as server:
         model = client(server, sleeps)
@@ -225,32 +288,51 @@ async def test_odd_ends_are_reported_as_they_are(sleeps: Sleeps, fake: Fake, rea
 # -- bounds
 
 
-async def test_an_endless_reply_is_ended_at_the_cap(sleeps: Sleeps):
-    with pytest.raises(ModelProtocol, match="more than 100,000 bytes"):
-        await answer([Fake("z" * 10_000_000, chunks=1000)], sleeps, reply_bytes=100_000)
-    with pytest.raises(ModelProtocol, match="endless"):
-        await answer([Fake("z" * 1_000_000, chunks=1)], sleeps, line_bytes=100_000)
+HUGE: dict[str, tuple[Fake, dict[str, int], str]] = {
+    "many-chunks": (Fake("z" * 10_000_000, chunks=1000), {"reply_bytes": 100_000}, "more than 100,000 bytes"),
+    "one-line": (Fake("z" * 1_000_000, chunks=1), {"line_bytes": 100_000}, "endless"),
+    "reasoning": (
+        Fake("", reasoning="z" * 10_000_000, chunks=1000),
+        {"reply_bytes": 100_000},
+        "more than|endless",
+    ),
+    "an-error": (Fake(status=400, text="z" * 20_000_000), {"reply_bytes": 100_000}, "z"),
+}
 
 
+@pytest.mark.row("H09")
+@pytest.mark.parametrize(("fake", "bounds", "said"), named(HUGE))
+async def test_an_endless_reply_is_ended_at_the_cap(
+    sleeps: Sleeps, fake: Fake, bounds: dict[str, int], said: str
+):
+    with pytest.raises(ModelProtocol, match=said) as caught:
+        await answer([fake], sleeps, **bounds)
+    assert len(caught.value.message) < 1000
+
+
+@pytest.mark.row("H04")
 async def test_headers_that_never_come_are_a_time_out_twice(sleeps: Sleeps):
     async with sleeps.server(default=Fake(hang=True)) as server:
-        model = client(server, sleeps, first_byte=0.05)
+        model = client(server, sleeps, first_byte=0.25)
         with pytest.raises(ModelTimeout):
             await model.complete(ask())
         assert len(server.requests) == 2
         await model.aclose()
 
 
-@pytest.mark.parametrize("bounds", [{"idle": 0.05}, {"total": 0.1}])
+@pytest.mark.row("H04")
+@pytest.mark.parametrize("bounds", [{"idle": 0.05}, {"total": 0.1}], ids=["idle", "total"])
 async def test_a_stream_that_stalls_is_a_time_out(sleeps: Sleeps, bounds: dict[str, float]):
     with pytest.raises(ModelTimeout):
         await answer([Fake("abcdef", stall_after=2)] * 2, sleeps, **bounds)
 
 
+@pytest.mark.row("H04")
 async def test_a_slow_stream_that_goes_on_is_no_time_out(sleeps: Sleeps):
     assert (await answer([Fake("abcdef", chunks=6, chunk_delay=0.03)], sleeps, idle=0.15)).text == "abcdef"
 
 
+@pytest.mark.row("H15")
 async def test_a_cancelled_call_closes_its_request_at_once(sleeps: Sleeps):
     async with sleeps.server(default=Fake(hang=True)) as server:
         model = client(server, sleeps)
@@ -280,6 +362,7 @@ async def test_a_stream_left_early_closes_its_request(sleeps: Sleeps):
         await model.aclose()
 
 
+@pytest.mark.row("H17")
 async def test_replies_of_a_batch_belong_to_their_requests_though_one_fails(sleeps: Sleeps):
     def echo(seen: Any) -> Fake:
         text = seen.body["messages"][-1]["content"]

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from llm.http_kit import KEY, Sleeps, answer, ask, client
+from rows import named
 from terraphim_rlm.core.errors import (
     InvalidArgument,
     KeyMissing,
     ModelTimeout,
 )
+from terraphim_rlm.core.ledger import Ledger
+from terraphim_rlm.core.values import Limits
+from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.llm.client import Message, ModelClient, ModelRequest
 from terraphim_rlm.llm.http import Bounds
 from terraphim_rlm.llm.openai_compatible import OpenAICompatible
@@ -82,6 +86,29 @@ async def test_lone_surrogates_and_null_bytes_can_be_sent(sleeps: Sleeps):
         await model.aclose()
 
 
+@pytest.mark.row("H16")
+@pytest.mark.parametrize(
+    "before",
+    named(
+        {
+            "error": [Fake(status=500)],
+            "cut": [Fake("half", cut_after=2)],
+            "cut-cleanly": [Fake("half", cut_after=2, clean_cut=True)],
+            "busy-then-error": [Fake(status=429), Fake(status=503)],
+        }
+    ),
+)
+async def test_a_call_that_was_sent_more_than_once_is_paid_once(sleeps: Sleeps, before: list[Fake]):
+    async with FakeOpenAI([*before, Fake("fine")]) as server:
+        model, ledger = client(server, sleeps), Ledger(Limits())
+        reply = await Asker(ledger).ask(model, ledger.root, ask())
+        sent = [seen.headers["idempotency-key"] for seen in server.requests]
+        assert (len(sent), len(set(sent))) == (len(before) + 1, 1)
+        assert (ledger.usage.calls, ledger.usage.tokens) == (1, reply.usage.tokens)
+        await model.aclose()
+
+
+@pytest.mark.row("H16")
 async def test_every_attempt_of_a_call_carries_the_same_idempotency_key(sleeps: Sleeps):
     async with FakeOpenAI([Fake(status=500), Fake(), Fake()]) as server:
         model = client(server, sleeps)
@@ -105,7 +132,10 @@ LIES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("usage", LIES)
+@pytest.mark.row("H11")
+@pytest.mark.parametrize(
+    "usage", LIES, ids=["zero", "negative", "huge", "text", "bool", "details", "empty", "word", "none"]
+)
 async def test_usage_that_cannot_be_true_is_replaced_by_our_own_estimate(sleeps: Sleeps, usage: Any):
     got = (await answer([Fake("y" * 400, usage=usage)], sleeps, ask("x" * 4000))).usage
     assert (got.tokens_in, got.tokens_out, got.estimated) == (1010, 100, True)
@@ -123,6 +153,7 @@ async def test_parts_of_usage_never_exceed_the_whole(sleeps: Sleeps):
     assert (got.tokens_cached, got.tokens_reasoning, got.microdollars) == (0, 5, 13)
 
 
+@pytest.mark.row("H11")
 @pytest.mark.parametrize("cost", [-1, 10**9, "1", True, float("nan")])
 async def test_a_reported_cost_that_cannot_be_true_is_not_believed(sleeps: Sleeps, cost: Any):
     reply = await answer([Fake(usage={"prompt_tokens": 20, "completion_tokens": 1, "cost": cost})], sleeps)
@@ -130,6 +161,7 @@ async def test_a_reported_cost_that_cannot_be_true_is_not_believed(sleeps: Sleep
     assert reply.details["price"] == "unknown"
 
 
+@pytest.mark.row("H04")
 async def test_bytes_that_trickle_without_a_line_do_not_count_as_life(sleeps: Sleeps):
     tasks: list[asyncio.Task[None] | None] = []
 

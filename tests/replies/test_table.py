@@ -27,7 +27,16 @@ def _said(command: Command) -> list[str]:
     return [command.kind, content]
 
 
-@pytest.mark.parametrize(("group", "row"), _ROWS, ids=[f"{group}: {row['name']}" for group, row in _ROWS])
+_CATALOGUE = {"nested_fences": "G05", "tilde_fences": "G05", "wrong_language": "G07", "crlf": "G07"}
+"""Files that are rows of the attack catalogue, too."""
+
+
+def _named(group: str, row: dict[str, Any]) -> Any:
+    marks = [pytest.mark.row(_CATALOGUE[group])] if group in _CATALOGUE else []
+    return pytest.param(group, row, id=f"{group}: {row['name']}", marks=marks)
+
+
+@pytest.mark.parametrize(("group", "row"), [_named(group, row) for group, row in _ROWS])
 def test_a_reply_of_the_table_gives_the_commands_it_says(group: str, row: dict[str, Any]) -> None:
     assert row.keys() <= _KEYS
     parsed = parse(row["reply"])

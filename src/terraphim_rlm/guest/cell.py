@@ -67,6 +67,8 @@ class Cell:
                 kind, number, body = self.channel.request()
             except HostGone:
                 return
+            except self.helpers["ModelCallError"]:  # a signal's handler, left behind by a cell, made a call
+                continue
             if kind == frames.EXEC:
                 self._execute(number, body)
             elif kind == frames.GET:
@@ -79,6 +81,10 @@ class Cell:
                 self._output(body)
             elif kind in _STATE_STEPS:
                 self._step(kind, number, body)
+
+    def has_forked(self):
+        """Whether this is a process that code forked: it shares the channel, and would take what is not meant for it."""
+        return posix.getpid() != self._pid
 
     def reconnect(self, fd):
         """In a fork of this interpreter that goes on by itself."""
@@ -116,7 +122,7 @@ class Cell:
         self.namespace.update(self.helpers, outputs=dict(self.outputs), __builtins__=__builtins__)
         self.namespace.setdefault("answer", {"content": None, "ready": False})
         report = self._with_options(body.decode("utf-8", "surrogatepass"))
-        if posix.getpid() != self._pid:  # the cell forked, and this is the child: it ends where its code ends
+        if self.has_forked():  # the cell did, and this is the child: it ends where its code ends
             posix._exit(0)
         _flush()
         if self.namespace.get("answer") and isinstance(self.namespace["answer"], dict):

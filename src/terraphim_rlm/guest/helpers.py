@@ -56,6 +56,10 @@ class Calls:
 
     def ask(self, op, **args):
         """One request to the host; its value, or the error that it names raised here."""
+        if self._cell.has_forked():
+            raise RuntimeError(
+                f"{op}: a process that forked away from the interpreter has no calls; use threads"
+            )
         body = load("json").dumps({"op": op, **args}).encode("utf-8", "surrogatepass")
         kind, answer = self._cell.channel.call(body)
         value = load("json").loads(answer)

@@ -18,7 +18,7 @@ from typing import Any
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox.languages.living import Parked, listed, phrases
-from terraphim_rlm.sandbox.link.calls import CallHandler, refuse
+from terraphim_rlm.sandbox.link.calls import LATE, CallHandler, refuse
 from terraphim_rlm.sandbox.link.channel import Channel, decode
 from terraphim_rlm.sandbox.link.execution import CellEnd, Running
 from terraphim_rlm.sandbox.link.frozen import Frozen, no_room
@@ -208,9 +208,8 @@ class Interpreter:
         Raises:
             SandboxLost: the interpreter ended, broke the rules, or did not answer in 10 seconds.
         """
-        return await self._answer(
-            frames.GET, name.encode("utf-8", "surrogatepass"), what=f"what {name!r} holds"
-        )
+        asked = name.encode("utf-8", "surrogatepass")
+        return await self._answer(frames.GET, asked, what=f"what {name!r} holds")
 
     async def ping(self, seconds: float) -> None:
         """Waits for its answer to a question that changes nothing.
@@ -318,6 +317,8 @@ class Interpreter:
         running = self._running
         if kind == frames.CALL and running is not None:
             running.call(number, data)
+        elif kind == frames.CALL:
+            body.channel.send(frames.FAIL, number, LATE)
         elif kind == frames.DONE and running is not None and number == running.number:
             running.finish(decode(data) if data else {})
         elif kind == frames.FINAL and running is not None and number == running.number:

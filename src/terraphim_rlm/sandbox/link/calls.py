@@ -72,6 +72,15 @@ def described(error: Exception) -> dict[str, Any]:
     }
 
 
+LATE = json.dumps(
+    {
+        "type": "ExecutionOver",
+        "message": "The cell that this call belongs to has ended. Wait for your calls in the cell that makes them.",
+    }
+).encode()
+"""What a call is answered when nothing runs: whoever made it has outlived its execution."""
+
+
 def refuse(call: Call) -> None:
     """The handler of executions that have no model behind them."""
     from terraphim_rlm.core.errors import NotSupported
