@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
@@ -95,12 +94,15 @@ class Interpreter:
         if self._body is not None:
             return
         closed = self._closed
-        body = await self._embodied(partial(self._guest.fork, self.cwd, self._env))
+        body = await self._embodied(self._born)
         if closed != self._closed:
             body.end()
             raise _closed()
         self._body = body
         self._hand_over()
+
+    async def _born(self, fds: Sequence[int]) -> Child:
+        return await self._guest.fork(self.cwd, self._env, fds)
 
     async def _embodied(self, make: Callable[[Sequence[int]], Awaitable[Child]]) -> Body:
         """A new process, made by `make` of its standard streams and channel."""
@@ -365,10 +367,8 @@ class Interpreter:
 
     def take_output(self, end: CellEnd) -> None:
         if self._body is not None:
-            out, err = self._body.streams
-            end.stdout, cut_out = out.take()
-            end.stderr, cut_err = err.take()
-            end.truncated = cut_out or cut_err
+            (end.stdout, cut), (end.stderr, also_cut) = (stream.take() for stream in self._body.streams)
+            end.truncated = cut or also_cut
 
     def settled(self, running: Running) -> None:
         """The execution is over and the interpreter is free again."""
