@@ -21,6 +21,7 @@ from terraphim_rlm.faces.cli import (
     execute,
     export,
     history,
+    kg,
     models,
     parse,
     pool,
@@ -98,6 +99,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "models": (
         "The built-in models, and a test of any model.",
         {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
+    ),
+    "kg": (
+        "Knowledge graphs: the terms of a domain, and how they hang together.",
+        {"build": kg.build, "check": kg.check, "search": kg.search, "connect": kg.connect},
     ),
     "session": (
         "Sandboxes that last, shared by everything that this user runs.",
