@@ -134,7 +134,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     ),
     "bench": (
         "Measures this installation.",
-        {"engine": bench.engine, "sandbox": bench.sandbox, "tasks": bench.tasks},
+        {"engine": bench.engine, "guard": bench.guard, "sandbox": bench.sandbox, "tasks": bench.tasks},
     ),
 }
 

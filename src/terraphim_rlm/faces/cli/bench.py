@@ -35,6 +35,22 @@ def engine(
         _measured(voice, lambda emit: bench.engine(emit, with_peers=with_peers))
 
 
+def guard(
+    with_peers: Annotated[
+        bool,
+        typer.Option("--with-peers", help="Also terraphim-automata; pip installs it the first time."),
+    ] = False,
+    as_json: AsJson = False,
+    as_jsonl: AsJsonl = False,
+    debug: Debug = False,
+) -> None:
+    """Measures what it costs to judge code before it runs."""
+    with speaking("bench guard", mode(as_json, as_jsonl), debug) as voice:
+        from terraphim_rlm.testing.bench import guard as bench
+
+        _measured(voice, lambda emit: bench.guard(emit, with_peers=with_peers))
+
+
 def sandbox(
     backend: Sandbox = "auto",
     long: Annotated[bool, typer.Option("--long", help="Also the rows that take minutes.")] = False,
