@@ -15,8 +15,9 @@ from terraphim_rlm.core.ids import new_id
 
 EventType = Literal[
     "run.started",  # {question, model, sub_model, limits, context, backend}
+    "run.resumed",  # {after, spent, seconds}: how it had ended, what counts as spent and used of its time since
     "run.finished",  # {status, termination, usage, seconds}
-    "node.started",  # {depth, question}
+    "node.started",  # {depth, question}; of a child also {place, call_id, item}: its folder, and who asked for it
     "node.finished",  # {depth, termination}
     "turn.request",  # {turn, messages, tokens_estimate}
     "turn.reply",  # {turn, text, usage, finish_reason, seconds}
@@ -25,7 +26,9 @@ EventType = Literal[
     "cell.output",  # {execution_id, stream, text}
     "cell.finished",  # {execution_id, status, stdout, stderr, error, duration_ms}
     "call.started",  # {call_id, op, count, asked}: asked names the question, see `engine.again.digest`
+    "call.item",  # {call_id, item, value or error, usage}: one of several questions of a call, as soon as it is settled
     "call.finished",  # {call_id, ok, failed, usage, seconds, value or error}: what the cell was given
+    "cell.differs",  # {execution_id, why}: done again, it came to something else than was recorded
     "verdict",  # {decision, findings}
     "budget.warning",  # {limit, used, of}
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on
@@ -84,13 +87,15 @@ EventSink = Callable[[Event], None]
 
 
 class EventLog:
-    """Numbers the events of one run and hands each to every sink."""
+    """Numbers the events of one run, after `last`, and hands each to every sink."""
 
-    def __init__(self, run: str, sinks: list[EventSink], clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, run: str, sinks: list[EventSink], clock: Clock = SYSTEM_CLOCK, *, last: int = 0
+    ) -> None:
         self.run = run
         self._sinks = sinks
         self._clock = clock
-        self._seq = 0
+        self._seq = last
 
     def emit(self, type: EventType, node: str, parent: str | None, **data: Any) -> Event:
         self._seq += 1

@@ -58,13 +58,15 @@ class Leases:
 
     __slots__ = ("_book", "money", "tokens")
 
-    def __init__(self, book: LeaseBook, cap_tokens: float, cap_money: float) -> None:
+    def __init__(
+        self, book: LeaseBook, cap_tokens: float, cap_money: float, *, spent: tuple[int, int] = (0, 0)
+    ) -> None:
         self._book = book
         self.tokens = _Block(cap_tokens, UNLIMITED_BLOCK[0])
         self.money = _Block(cap_money, UNLIMITED_BLOCK[1])
-        self.tokens.raise_to(0)
-        if cap_money != math.inf:  # else none is noted before a call has a price
-            self.money.raise_to(0)
+        self.tokens.raise_to(spent[0])
+        if cap_money != math.inf or spent[1]:  # else none is noted before a call has a price
+            self.money.raise_to(spent[1])
         book.lease(self.tokens.noted, self.money.noted)
 
     def cover(self, tokens: int, money: int) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn
 
@@ -24,6 +23,7 @@ from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
 from terraphim_rlm.core.errors import InternalError, InvalidArgument
 from terraphim_rlm.core.leases import LeaseBook, Leases
 from terraphim_rlm.core.refusals import refusal
+from terraphim_rlm.core.standing import LedgerStatistics, Remaining, Spent
 from terraphim_rlm.core.values import Limits, Usage
 
 WARN_AT = 0.8
@@ -31,35 +31,6 @@ WARN_AT = 0.8
 
 OnWarning = Callable[[str, float, float], None]
 """`(limit, used, of)`; `limit` is the field's name in `Limits`. Must not raise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """What is left to reserve; None = no limit of that kind. Never negative."""
-
-    tokens: int | None
-    microdollars: int | None
-    calls: int | None
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerStatistics:
-    """How an account stands."""
-
-    settled: Usage
-    reserved_tokens: int
-    reserved_microdollars: int
-    reserved_calls: int
-    """Calls in flight."""
-    leased_tokens: int
-    leased_microdollars: int
-    nodes: int
-    """Accounts opened, the root included."""
-    refused: int
-    """Reservations, turns and children that a limit refused."""
-    warnings: tuple[str, ...]
-    """Limits that have reached `WARN_AT`, in order."""
 
 
 class Hold:
@@ -198,6 +169,7 @@ class Ledger:
         on_warning: told once for each limit when `WARN_AT` of it is spent.
         lease: written ahead of spending; the first block is noted here, and is durable once the
             caller has awaited the journal's commit of `run.started`.
+        spent: what the run had spent before, when it is taken up again.
     """
 
     def __init__(
@@ -207,24 +179,29 @@ class Ledger:
         clock: Clock = SYSTEM_CLOCK,
         on_warning: OnWarning | None = None,
         lease: LeaseBook | None = None,
+        spent: Spent | None = None,
     ) -> None:
         self.limits = limits
+        spent = spent or Spent()
         self._clock = clock
         self._on_warning = on_warning
         self._cap_tokens: float = math.inf if limits.tokens is None else int(limits.tokens)
         self._cap_money: float = math.inf if limits.dollars is None else round(limits.dollars * 1_000_000)
         self._cap_calls: float = math.inf if limits.calls is None else int(limits.calls)
-        self._started = clock.now()
+        self._started = clock.now() - spent.seconds
         seconds = math.inf if limits.seconds is None else limits.seconds
         self._deadline = self._started + seconds
         self._time_mark = self._started + WARN_AT * seconds
-        self._tokens_in = self._tokens_cached = self._tokens_out = self._tokens_reasoning = 0
-        self._tokens = self._money = self._calls = 0
-        self._estimated = False
+        before = spent.usage
+        self._tokens_in, self._tokens_cached = before.tokens_in, before.tokens_cached
+        self._tokens_out, self._tokens_reasoning = before.tokens_out, before.tokens_reasoning
+        self._tokens, self._money, self._calls = before.tokens, before.microdollars, before.calls
+        self._estimated = before.estimated
         self._held_tokens = self._held_money = self._held_calls = 0
         self._nodes = self._refused = 0
         self._warned: list[str] = []
-        self._leases = Leases(lease, self._cap_tokens, self._cap_money) if lease is not None else None
+        caps = self._cap_tokens, self._cap_money
+        self._leases = Leases(lease, *caps, spent=(self._tokens, self._money)) if lease is not None else None
         self.root = Account(self, 0)
 
     def reserve(

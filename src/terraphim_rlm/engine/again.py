@@ -7,6 +7,7 @@ is left out, since it would only be ended again; a cell that now prints somethin
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from terraphim_rlm.core.errors import ScriptExhausted
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import Usage, to_json
 from terraphim_rlm.engine.neutral import neutralise
+from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.sandbox.link.calls import Call
 
@@ -69,13 +71,16 @@ class Redone:
 
 
 def digest(op: str, args: Mapping[str, Any]) -> str:
-    """Names a sub-call by what it asks; its options, and a child's input, do not count."""
+    """Names a sub-call by what it asks, with a child's input; its options do not count."""
     mark = hashlib.blake2b(op.encode("utf-8", "replace"), digest_size=12)
     asked = args.get("prompts", args.get("items", [args.get("prompt", args.get("question"))]))
     for each in asked if isinstance(asked, list) else [asked]:
         text = each.get("question") if isinstance(each, dict) else each
         data = (text if isinstance(text, str) else repr(type(text))).encode("utf-8", "surrogatepass")
         mark.update(b"%d:" % len(data) + data)
+        context = each.get("context") if isinstance(each, dict) else args.get("context")
+        if context is not None:
+            mark.update(json.dumps(context, sort_keys=True).encode())
     return mark.hexdigest()
 
 
@@ -88,7 +93,7 @@ class Recorded:
         for each in calls:
             self._answers[each.asked].append(each)
 
-    def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call, known: KnownCall | None = None) -> None:
         """Takes one call; see `sandbox.calls.CallHandler`."""
         asked = digest(call.op, call.args)
         answers = self._answers.get(asked)

@@ -18,6 +18,7 @@ from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
 from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
+from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
@@ -42,8 +43,43 @@ class InputPart:
     """The one path is the input itself."""
 
 
-ChildAsker = Callable[[str, Any], Awaitable[Any]]
-"""`(question, context) -> value`: runs a child node; the context is JSON or an `InputPart`."""
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """Where a child node comes from."""
+
+    call: str
+    """Id of the sub-call that asked for it."""
+    item: int
+    """Which of its questions; 0 for the only one."""
+    node: str | None = None
+    """Its id, when it goes on from an earlier working of the run."""
+
+
+ChildAsker = Callable[[str, Any, Birth], Awaitable[Any]]
+"""`(question, context, birth) -> value`: runs a child node; the context is JSON or an `InputPart`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A sub-call being worked on."""
+
+    args: Mapping[str, Any]
+    known: KnownCall
+    """What is settled of it already."""
+    tell: Callable[..., None]
+
+    def settled(self, item: int, said: dict[str, Any], usage: Usage) -> None:
+        """Tells what one of its questions came to, so that it need never be asked again."""
+        came = said if "value" in said else {"error": said}
+        self.tell("call.item", call_id=self.known.id, item=item, usage=to_json(usage), **came)
+
+    def birth(self, item: int = 0) -> Birth:
+        return Birth(self.known.id, item, self.known.nodes.get(item))
+
+
+_Item = tuple[dict[str, Any], Usage]
+"""What a cell gets for one of several questions, and what that cost."""
+_Work = Callable[["Broker", _Job], Awaitable[tuple[Any, int, Usage]]]
 
 
 class Broker:
@@ -71,15 +107,15 @@ class Broker:
         """How long a sub-prompt should at most be."""
         return prompt_characters(self._model)
 
-    def __call__(self, call: Call) -> None:
-        """Takes one call; see `sandbox.calls.CallHandler`."""
-        if call.op == "llm_query" and self._at_once(call):
+    def __call__(self, call: Call, known: KnownCall | None = None) -> None:
+        """Takes one call; see `sandbox.calls.CallHandler`. With `known`, goes on with what it is of an earlier working."""
+        if call.op == "llm_query" and known is None and self._at_once(call):
             return
         work = _OPS.get(call.op)
         if work is None:
             call.fail(InvalidArgument(f"There is no sub-call {call.op!r}."))
             return
-        call.task = asyncio.get_running_loop().create_task(self._answer(work, call))
+        call.task = asyncio.get_running_loop().create_task(self._answer(work, call, known))
 
     def _at_once(self, call: Call) -> bool:
         """Answers when the model needs no waiting; errors are answers, too."""
@@ -119,18 +155,20 @@ class Broker:
             "call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage), **came
         )
 
-    async def _answer(self, work: Callable[..., Awaitable[tuple[Any, int, Usage]]], call: Call) -> None:
-        number = new_id("exec")
+    async def _answer(self, work: _Work, call: Call, known: KnownCall | None) -> None:
         prompts = call.args.get("prompts")
         prompts = call.args.get("items") if prompts is None else prompts
         count = len(prompts) if isinstance(prompts, list) else 1
         tell = self._tell if self._refused < _MOST_REFUSALS else _untold
-        tell("call.started", call_id=number, op=call.op, count=count, asked=digest(call.op, call.args))
+        begun = known or KnownCall(new_id("exec"), call.op, digest(call.op, call.args))
+        number = begun.id
+        if known is None or not self._tell.known.goes_on:
+            tell("call.started", call_id=number, op=call.op, count=count, asked=begun.asked)
         came: dict[str, Any] = {}
         started = asyncio.get_running_loop().time()
         ok, failed, usage = False, count, Usage()
         try:
-            value, failed, usage = await work(self, call)
+            value, failed, usage = await work(self, _Job(call.args, begun, tell))
             ok = failed == 0
             self._refused += not ok
             call.reply(value)
@@ -152,61 +190,74 @@ class Broker:
                 **came,
             )
 
-    async def _query(self, call: Call) -> tuple[Any, int, Usage]:
-        reply = await self._waited(self._request(call.args), _shares(call.args))
+    async def _query(self, job: _Job) -> tuple[Any, int, Usage]:
+        reply = await self._waited(self._request(job.args), _shares(job.args))
         return reply.text[:_MOST_REPLY], 0, reply.usage
 
-    async def _batch(self, call: Call) -> tuple[Any, int, Usage]:
-        prompts = call.args.get("prompts")
+    async def _batch(self, job: _Job) -> tuple[Any, int, Usage]:
+        prompts = job.args.get("prompts")
         if not isinstance(prompts, list) or not 0 < len(prompts) <= MOST_PROMPTS:
             raise InvalidArgument(f"llm_query_batched takes a list of 1 to {MOST_PROMPTS:,} prompts.")
-        requests = [self._request({**call.args, "prompt": prompt}) for prompt in prompts]
-        answers = await self._all(requests, _shares(call.args))
+        requests = [self._request({**job.args, "prompt": prompt}) for prompt in prompts]
+        answers = await self._all(job, requests)
         usage = sum((usage for _, usage in answers), Usage())
         values = [value for value, _ in answers]
         return values, _failed(values), usage
 
-    async def _all(self, requests: list[ModelRequest], shares: bool) -> list[tuple[dict[str, Any], Usage]]:
+    async def _all(self, job: _Job, requests: list[ModelRequest]) -> list[_Item]:
         """Each item's text or error, in order; instant models need no task."""
-        results: list[tuple[dict[str, Any], Usage] | None] = [None] * len(requests)
+        shares, known = _shares(job.args), job.known.items
+        results: list[_Item | None] = [known.get(index) for index in range(len(requests))]
+        at_once: list[int] = []
+        waits = False
         async with asyncio.TaskGroup() as group:
             for index, request in enumerate(requests):
+                if results[index] is not None:
+                    continue
                 try:
                     reply = self._nowait(request, shares)
                 except RlmError as error:
                     results[index] = (described(error), Usage())
-                    continue
-                if reply is not None:
-                    results[index] = _item(reply)
                 else:
-                    group.create_task(self._one(request, shares, results, index))
+                    if reply is None:
+                        group.create_task(self._one(job, request, results, index))
+                        waits = True
+                        continue
+                    results[index] = _item(reply)
+                at_once.append(index)
+            for index in at_once if waits else ():  # else all of it is told in a moment
+                job.settled(index, *(results[index] or ({}, Usage())))
         return [result for result in results if result is not None]
 
-    async def _one(self, request: ModelRequest, shares: bool, results: list[Any], index: int) -> None:
+    async def _one(self, job: _Job, request: ModelRequest, results: list[_Item | None], index: int) -> None:
         try:
-            results[index] = _item(await self._waited(request, shares))
+            result = _item(await self._waited(request, _shares(job.args)))
         except RlmError as error:
-            results[index] = (described(error), Usage())
+            result = (described(error), Usage())
+        results[index] = result
+        job.settled(index, *result)
 
-    async def _rlm(self, call: Call) -> tuple[Any, int, Usage]:
-        return await self._child(*_asked(call.args)), 0, Usage()
+    async def _rlm(self, job: _Job) -> tuple[Any, int, Usage]:
+        return await self._child(*_asked(job.args), job.birth()), 0, Usage()
 
-    async def _rlm_batch(self, call: Call) -> tuple[Any, int, Usage]:
-        items = call.args.get("items")
+    async def _rlm_batch(self, job: _Job) -> tuple[Any, int, Usage]:
+        items = job.args.get("items")
         if not isinstance(items, list) or not 0 < len(items) <= MOST_CHILDREN:
             raise InvalidArgument(f"rlm_query_batched takes a list of 1 to {MOST_CHILDREN:,} questions.")
         asked = [_asked(item if isinstance(item, dict) else {}) for item in items]
-        values: list[Any] = [None] * len(items)
+        values: list[Any] = [job.known.items.get(index, (None,))[0] for index in range(len(items))]
 
         async def one(index: int, question: str, context: Any) -> None:
             try:
-                values[index] = {"value": await self._child(question, context)}
+                values[index] = {"value": await self._child(question, context, job.birth(index))}
             except RlmError as error:
                 values[index] = described(error)
+            job.settled(index, values[index], Usage())
 
         async with asyncio.TaskGroup() as group:
             for index, (question, context) in enumerate(asked):
-                group.create_task(one(index, question, context))
+                if values[index] is None:
+                    group.create_task(one(index, question, context))
         return values, _failed(values), Usage()
 
     def _request(self, args: Mapping[str, Any]) -> ModelRequest:
@@ -230,7 +281,7 @@ class Broker:
         )
 
 
-_OPS: dict[str, Callable[..., Awaitable[tuple[Any, int, Usage]]]] = {
+_OPS: dict[str, _Work] = {
     "llm_query": Broker._query,
     "llm_query_batched": Broker._batch,
     "rlm_query": Broker._rlm,
@@ -276,5 +327,5 @@ def _untold(type: EventType, **data: Any) -> None:
     """In place of a teller, for what is not told any more."""
 
 
-def _item(reply: ModelReply) -> tuple[dict[str, Any], Usage]:
+def _item(reply: ModelReply) -> _Item:
     return {"value": reply.text[:_MOST_REPLY]}, reply.usage

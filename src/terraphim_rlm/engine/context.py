@@ -22,8 +22,7 @@ from typing import Any
 from terraphim_rlm.core.errors import InputEmpty, InputUnreadable, InvalidArgument
 from terraphim_rlm.engine.databases import is_database, read_database
 from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
-from terraphim_rlm.sandbox.languages.python import Handover
-from terraphim_rlm.sandbox.link.memory import seal
+from terraphim_rlm.sandbox.link.memory import Handover, seal
 
 _STEP = 1 << 20
 _SAMPLES, _SAMPLE = 64, 4096

@@ -27,14 +27,18 @@ async def ask_directly(task: Task, asker: Asker, account: Account, tell: Teller)
         Message("user", prompts.direct(task.question, task.context.text(), task.schema, past)),
     )
     request = ModelRequest(messages, purpose="direct", node=tell.node, schema=task.schema)
-    tell("node.started", depth=0, question=task.question)
+    known = tell.known.replies.get(1)
+    tell.told(tell.known.began)("node.started", depth=0, question=task.question)
     try:
-        reply = await asker.ask(task.model, account, request)
+        if known is None:
+            tell("turn.request", turn=1, messages=len(messages))
+            tell.known.reply(1)  # raises where nothing may be asked
+        reply = known or await asker.ask(task.model, account, request)
     except BudgetExceeded as error:
         tell("error", **error.to_json())
         outcome = Outcome(None, "", error.row.termination, partial=True)  # type: ignore[arg-type]
     else:
-        tell(
+        tell.told(known is not None)(
             "turn.reply",
             turn=1,
             text=reply.text,
@@ -42,7 +46,7 @@ async def ask_directly(task: Task, asker: Asker, account: Account, tell: Teller)
             finish_reason=reply.finish_reason,
         )
         outcome = _of_reply(reply, task.schema)
-    tell("node.finished", depth=0, termination=outcome.termination)
+    tell.told(tell.known.ended)("node.finished", depth=0, termination=outcome.termination)
     return outcome
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -17,6 +17,7 @@ from terraphim_rlm.engine.checks import is_not_found
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.engine.observe import INVENTORY, Showing, observation
+from terraphim_rlm.engine.redoing import Answering, Redo
 from terraphim_rlm.engine.replies import (
     Code,
     Command,
@@ -42,6 +43,9 @@ CELL_SECONDS = 30.0
 """Of a cell's or a shell command's own work; waiting for sub-calls does not count."""
 _MOST_PIECES = 256
 """Pieces of a cell's output that are told as they come; the whole is told when it has ended."""
+
+_Work = Callable[[OnOutput, CallHandler], Awaitable[ExecutionResult]]
+"""Runs a cell."""
 
 
 class Guard(Protocol):
@@ -94,7 +98,7 @@ class Hands:
         self._interpreter = interpreter
         self._cwd = interpreter.cwd
         self._broker = broker
-        self._handler: CallHandler = broker
+        self._handler: Answering = broker
         self._account = account
         self._guard = guard
         self._tell = teller
@@ -190,68 +194,90 @@ class Hands:
 
     async def _elsewhere(self, turn: int, command: Code, done: Done) -> ExecutionResult:
         """A block in a language that has no sub-calls."""
-        number = self._begin(turn, command.language, command.code)
-        result = await self._judged(command.code, command.language)
-        if result is None:
+
+        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
             try:
-                result = await self._sandbox.run(
-                    command.code, command.language, timeout=self._seconds(), on_output=self._output(number)
+                return await self._sandbox.run(
+                    command.code, command.language, timeout=self._seconds(), on_output=on_output
                 )
             except NotSupported as error:
-                result = ExecutionResult(
+                return ExecutionResult(
                     "",
                     "backend_unavailable",
                     stderr=error.message,
                     backend=self._sandbox.capabilities.backend,
                 )
-        result = await self._end(number, command.code, result, done)
+
+        result = await self._worked(turn, command, work, done)
         self._account.check_time()
         return result
 
     async def _code(self, turn: int, code: str, done: Done) -> ExecutionResult:
-        number = self._begin(turn, "python", code)
-        blocked = await self._judged(code, "python")
-        if blocked is not None:
-            return await self._end(number, code, blocked, done)
-        left, refused = self._account.remaining_seconds(), self._sandbox.refused
-        end = await self._interpreter.execute(
-            code,
-            timeout=CELL_SECONDS,
-            cap=None if math.isinf(left) else max(left, 0.01),
-            handler=self._handler,
-            on_output=self._output(number),
-        )
-        result = await self._end(number, code, self._sandbox.result(end, refused=refused), done)
-        if end.final is not None and result.status == "ok":
-            done.finish = _given(end.final)
-        else:
+        final: Final | None = None
+
+        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
+            nonlocal final
+            left, refused = self._account.remaining_seconds(), self._sandbox.refused
+            end = await self._interpreter.execute(
+                code,
+                timeout=CELL_SECONDS,
+                cap=None if math.isinf(left) else max(left, 0.01),
+                handler=handler,
+                on_output=on_output,
+            )
+            final = end.final
+            return self._sandbox.result(end, refused=refused)
+
+        result = await self._worked(turn, Code("python", code, 0, 0), work, done)
+        if final is not None and result.status == "ok":
+            done.finish = _given(final)
+        elif result.status != "blocked":
             self._account.check_time()
         return result
 
     async def _shell(self, turn: int, command: str, done: Done) -> ExecutionResult:
-        number = self._begin(turn, "bash", command)
-        result = await self._judged(command, "bash")
-        if result is None:
+        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
             await self._interpreter.start()  # whose folder it is: made with it
-            result = await self._sandbox.sh(
-                command, timeout=self._seconds(), cwd=self._cwd, on_output=self._output(number)
+            return await self._sandbox.sh(
+                command, timeout=self._seconds(), cwd=self._cwd, on_output=on_output
             )
-        result = await self._end(number, command, result, done)
+
+        result = await self._worked(turn, Code("bash", command, 0, 0), work, done)
         self._account.check_time()
         return result
 
-    def _begin(self, turn: int, language: str, code: str) -> str:
+    async def _worked(self, turn: int, command: Code, work: _Work, done: Done) -> ExecutionResult:
+        """One cell from its beginning to what is shown of it. A cell that is on record is shown as it was then."""
         self._account.check_time()
         self._count += 1
         number = f"{self._tell.node}/{self._count}"
-        self._tell("cell.started", turn=turn, execution_id=number, language=language, code=code)
-        return number
+        redo = Redo(self._tell, number, self._tell.known.cells.get(self._count), self._handler)
+        redo.tell(
+            "cell.started", turn=turn, execution_id=number, language=command.language, code=command.code
+        )
+        result = await self._left_out(redo)
+        if result is None:
+            result = await self._judged(command.code, command.language, redo.tell)
+        if result is None:
+            result = await work(self._output(number, redo.tell), redo.handler)
+        result, told = redo.compared(result)
+        done.observations += told
+        return await self._end(number, command.code, result, done, redo.tell)
 
-    async def _end(self, number: str, source: str, result: ExecutionResult, done: Done) -> ExecutionResult:
+    async def _left_out(self, redo: Redo) -> ExecutionResult | None:
+        """How a cell ended that is not done again; what it had cost the interpreter, it costs now."""
+        result = redo.left_out
+        if result is not None and result.state_after == "lost":
+            await self._interpreter.restart()
+        return result
+
+    async def _end(
+        self, number: str, source: str, result: ExecutionResult, done: Done, tell: Teller
+    ) -> ExecutionResult:
         result, paging = await spill(
             self._count, replace(result, execution_id=number), self._sandbox, self._interpreter, self.showing
         )
-        self._tell("cell.finished", **_event(result))
+        tell("cell.finished", **_event(result))
         done.ran = True
         done.sources.append(source)
         done.printed += len(result.stdout.strip())
@@ -263,22 +289,22 @@ class Hands:
             self.shown = neutralise(result.stdout.strip(), 4_000)
         return result
 
-    def _output(self, number: str) -> OnOutput:
+    def _output(self, number: str, tell: Teller) -> OnOutput:
         left = _MOST_PIECES
 
         def told(stream: StreamName, text: str) -> None:
             nonlocal left
             left -= 1
             if left >= 0:
-                self._tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
+                tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
 
         return told
 
-    async def _judged(self, code: str, language: str) -> ExecutionResult | None:
+    async def _judged(self, code: str, language: str, tell: Teller) -> ExecutionResult | None:
         """None when the code may run, else the result that says why not."""
         verdict = await self._guard.verdict(code, language)
         if verdict.findings or verdict.decision != "allow":
-            self._tell("verdict", decision=verdict.decision, findings=to_json(verdict.findings))
+            tell("verdict", decision=verdict.decision, findings=to_json(verdict.findings))
         if verdict.decision in ("allow", "warn"):
             return None
         why = "; ".join(f"{f.rule}: {f.message}" for f in verdict.findings) or "a rule of this run"

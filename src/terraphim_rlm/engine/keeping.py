@@ -25,13 +25,15 @@ async def keep_or_go_back(command: Snapshot | Rollback, sandbox: Sandbox, tell: 
 
 async def _keep(name: str, sandbox: Sandbox, tell: Teller) -> str:
     kept = await sandbox.snapshot(name)
-    tell("snapshot.created", **to_json(kept))
+    tell.told(tell.known.take_state("snapshot.created", name))("snapshot.created", **to_json(kept))
     return f"Snapshot {name} is kept: {len(kept.variables)} variables, and all files."
 
 
 async def _go_back(name: str, sandbox: Sandbox, tell: Teller) -> str:
     kept = await sandbox.rollback(name)
-    tell("snapshot.rolled_back", id=kept.id, name=kept.name)
+    tell.told(tell.known.take_state("snapshot.rolled_back", name))(
+        "snapshot.rolled_back", id=kept.id, name=kept.name
+    )
     return f"Variables and files are again what they were at snapshot {name}."
 
 

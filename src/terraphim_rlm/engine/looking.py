@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from terraphim_rlm.core.errors import BudgetExceeded, ExecutionFailed
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Termination, Usage, to_json
 from terraphim_rlm.engine import lookup
+from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Outcome
+from terraphim_rlm.engine.record import KnownCall, KnownCalls
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import ModelReply, ModelRequest
@@ -25,6 +30,7 @@ class LookUp:
         self._hands = hands
         self._tell = tell
         self._refused: BudgetExceeded | None = None
+        self._known = KnownCalls(tell.known.calls)
 
     async def run(self) -> Outcome:
         """From the question to what the input supports.
@@ -33,7 +39,8 @@ class LookUp:
             ExecutionFailed: the search itself failed.
             ModelError, SandboxLost: a provider failed. Limits give a partial outcome.
         """
-        self._tell("node.started", depth=0, question=self._task.question)
+        known = self._tell.known
+        self._tell.told(known.began)("node.started", depth=0, question=self._task.question)
         try:
             result = await self._search()
         except BudgetExceeded as error:
@@ -42,7 +49,7 @@ class LookUp:
         termination: Termination = "not_found" if result.confidence == "not_found" else "final"
         if self._refused is not None:
             termination = self._refused.row.termination  # type: ignore[assignment]
-        self._tell("node.finished", depth=0, termination=termination)
+        self._tell.told(known.ended)("node.finished", depth=0, termination=termination)
         return Outcome(
             result.value,
             result.text,
@@ -65,19 +72,50 @@ class LookUp:
 
     async def _leaf(self, request: ModelRequest) -> ModelReply | None:
         """One small question to the model; None when the budget has no room for it."""
+        asked = digest("leaf", {"prompts": [*(m.content for m in request.messages), request.grammar or ""]})
+        known, strict = self._known.take(asked), self._tell.known.strict
+        if known is not None and isinstance(known.value, dict):
+            return self._told(known, known.value)
         number = new_id("exec")
-        self._tell("call.started", call_id=number, op="leaf", count=1)
-        usage, failed = Usage(), 1
+        self._tell("call.started", call_id=number, op="leaf", count=1, asked=asked)
+        usage, failed, came = Usage(), 1, {}
         try:
+            if strict:
+                raise self._tell.known.end("a leaf")
             reply = await self._asker.ask(self._task.sub_model, self._account, request)
             usage, failed = reply.usage, 0
+            came = {"value": {"text": reply.text, "finish": reply.finish_reason, "details": _plain(reply)}}
         except BudgetExceeded as error:
             self._refuse(error)
             return None
         finally:
-            self._tell("call.finished", call_id=number, ok=not failed, failed=failed, usage=to_json(usage))
+            self._tell(
+                "call.finished",
+                call_id=number,
+                ok=not failed,
+                failed=failed,
+                usage=to_json(usage),
+                **came,
+            )
         return reply
+
+    def _told(self, known: KnownCall, value: Mapping[str, Any]) -> ModelReply:
+        """The reply that this leaf had in an earlier working of the run."""
+        tell = self._tell.told(True)
+        tell("call.started", call_id=known.id, op="leaf", count=0, asked=known.asked)
+        tell("call.finished", call_id=known.id, ok=True, failed=0, usage=to_json(Usage()), value=value)
+        return ModelReply(
+            str(value.get("text")),
+            finish_reason=value.get("finish", "other"),
+            details=value.get("details", {}),
+        )
 
     def _refuse(self, error: BudgetExceeded) -> None:
         self._tell("error", **error.to_json())
         self._refused = error
+
+
+def _plain(reply: ModelReply) -> dict[str, Any]:
+    """What the judgement needs of a reply besides its text."""
+    logprob = reply.details.get("logprob")
+    return {"logprob": logprob} if isinstance(logprob, (int, float)) else {}

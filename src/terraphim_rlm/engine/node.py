@@ -68,6 +68,8 @@ class Brief:
     checks: Checks = field(default_factory=Checks)
     past: str = ""
     """What the model is told of the run that this one follows."""
+    birth: Mapping[str, Any] = field(default_factory=dict)
+    """What else is told of a child's beginning."""
 
 
 class Node:
@@ -93,7 +95,10 @@ class Node:
         Raises:
             RlmError: a provider or the sandbox failed for good. Limits do not raise: they give a partial outcome.
         """
-        self._tell("node.started", depth=self._account.depth, question=self._brief.question)
+        known = self._tell.known
+        self._tell.told(known.began)(
+            "node.started", **self._brief.birth, depth=self._account.depth, question=self._brief.question
+        )
         try:
             outcome = await self._turns()
         except BudgetExceeded as error:
@@ -101,7 +106,9 @@ class Node:
             outcome = await self._partial(error)
         except ModelRefused as error:
             outcome = Outcome(None, error.message, "refused", partial=True, error=error)
-        self._tell("node.finished", depth=self._account.depth, termination=outcome.termination)
+        self._tell.told(known.ended)(
+            "node.finished", depth=self._account.depth, termination=outcome.termination
+        )
         return outcome
 
     async def _turns(self) -> Outcome:
@@ -109,14 +116,17 @@ class Node:
         while True:
             turn = self._account.take_turn()
             header = prompts.turn_header(turn, self._brief.question, self._account)
-            reply = await self._reply(turn, f"{said}\n\n{header}")
+            said = f"{said}\n\n{header}{self._tell.known.notes.get(turn, '')}"
+            reply = await self._reply(turn, said)
             outcome, said = await self._act(turn, reply)
             if outcome is not None:
                 return outcome
 
     async def _reply(self, turn: int, said: str) -> ParsedReply:
-        reply = await self._asked(turn, said)
-        self._tell(
+        known = self._tell.known.reply(turn)
+        tell = self._tell.told(known is not None)
+        reply = await self._asked(turn, said, known)
+        tell(
             "turn.reply",
             turn=turn,
             text=reply.text,
@@ -126,26 +136,29 @@ class Node:
         if reply.finish_reason == "refusal":
             raise ModelRefused(f"The model refused: {reply.text[:500]}")
         parsed = parse_cut(reply.text) if reply.finish_reason == "length" else parse(reply.text)
-        self._tell("turn.parsed", turn=turn, **_parsed(parsed))
+        tell("turn.parsed", turn=turn, **_parsed(parsed))
         self._transcript.heard(parsed.transcript or "(empty reply)")
         return parsed
 
-    async def _asked(self, turn: int, said: str) -> ModelReply:
+    async def _asked(self, turn: int, said: str, known: ModelReply | None) -> ModelReply:
         """The reply to the next message. Where the window has no room for it, the transcript is compacted, once."""
         model, transcript = self._brief.model, self._transcript
         before = transcript.compactions
-        if transcript.is_full(prompt_room(model), said):
+        full = transcript.is_full(prompt_room(model), said)
+        if turn in self._tell.known.compacted if known is not None else full:
             await self._compact(said)
         else:
             transcript.tell(said)
         while True:
-            self._tell(
+            self._tell.told(known is not None)(
                 "turn.request",
                 turn=turn,
                 messages=len(transcript.messages),
                 tokens_estimate=transcript.tokens,
                 compacted=transcript.compactions > before,
             )
+            if known is not None:
+                return known
             request = ModelRequest(transcript.messages, purpose="turn", node=self._tell.node)
             try:
                 return await self._asker.ask(model, self._account, request)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terraphim_rlm.core.ledger import WARN_AT, Account, Remaining
+from terraphim_rlm.core.ledger import WARN_AT, Account
+from terraphim_rlm.core.standing import Remaining
 from terraphim_rlm.engine.context import Context, FileSpan
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.llm.profiles import ModelProfile

@@ -11,12 +11,14 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.leases import LeaseBook
 from terraphim_rlm.core.ledger import Ledger
 from terraphim_rlm.core.network import EVENTS, Access
+from terraphim_rlm.core.standing import Spent
 from terraphim_rlm.core.values import Answer, Confidence, Evidence, to_json
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.checks import evidence, supports
 from terraphim_rlm.engine.direct import ask_directly
 from terraphim_rlm.engine.looking import LookUp
 from terraphim_rlm.engine.node import Outcome
+from terraphim_rlm.engine.record import KnownNode
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.engine.tree import Tree
@@ -29,6 +31,7 @@ class Run:
     Args:
         sandbox: gives the run's sandbox, when it turns out that one is needed.
         leases: makes the book in which the ledger writes ahead what may be spent.
+        spent: of a run that is taken up again, what it had spent; its intent was told when it began.
     """
 
     def __init__(
@@ -37,17 +40,20 @@ class Run:
         log: EventLog,
         sandbox: Callable[[], Awaitable[Sandbox]],
         leases: Callable[[EventLog, str], LeaseBook] | None = None,
+        spent: Spent | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.task = task
         self._log = log
         self._sandbox = sandbox
         self._clock = clock
-        self._started = clock.now()
-        self._root = Teller(log, new_id("node"), None)
-        self._announce()
+        self._started = clock.now() - (0.0 if spent is None else spent.seconds)
+        known = task.record.root if task.record else KnownNode()
+        self._root = Teller(log, known.kept_id or new_id("node"), None, known)
+        if spent is None:
+            self._announce()
         lease = leases(log, self._root.node) if leases else None
-        self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease)
+        self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease, spent=spent)
         self._asker = Asker(self.ledger)
 
     def _announce(self) -> None:
@@ -57,7 +63,7 @@ class Run:
         )
         if context and str(context.skipped):
             about = {**(about or {}), "skipped": str(context.skipped)}
-        if about and context and task.inputs:
+        if about and context and (task.inputs or task.made.get("input")):
             about = {**about, "inputs": list(task.inputs), "print": context.fingerprint()}
         self._root(
             "run.started",
@@ -68,6 +74,10 @@ class Run:
             context=about,
             route=task.way,
             follows=task.past.run if task.past else None,
+            schema=task.schema,
+            checks={name: value for name, value in to_json(task.checks).items() if name != "verify"},
+            models=[to_json(task.model.info), to_json(task.sub_model.info)],
+            **task.made,
         )
 
     async def work(self) -> Answer:
@@ -76,6 +86,9 @@ class Run:
         Raises:
             RlmError: a provider or the sandbox failed; limits do not raise, they give a partial answer.
         """
+        if (record := self.task.record) is not None and record.answer is not None:
+            self._finished("done", record.answer.termination)
+            return record.answer
         outcome = await self._outcome()
         answer = self._answer(outcome)
         self._root("answer", **to_json(answer))

@@ -9,8 +9,8 @@ from dataclasses import replace
 from terraphim_rlm.core.errors import DiskFull, SandboxLost, UsageError
 from terraphim_rlm.core.values import ExecutionResult
 from terraphim_rlm.engine.observe import Showing
-from terraphim_rlm.sandbox.languages.python import Handover, Interpreter
-from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.sandbox.languages.python import Interpreter
+from terraphim_rlm.sandbox.link.memory import Handover, sealed
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
 LONG = 64 << 10

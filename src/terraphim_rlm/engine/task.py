@@ -13,6 +13,7 @@ from terraphim_rlm.engine.asker import DEFAULT_REPLY
 from terraphim_rlm.engine.context import Context
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.record import Record
 from terraphim_rlm.llm.client import ModelClient
 
 Route = Literal["auto", "direct", "loop", "lookup"]
@@ -36,10 +37,14 @@ class Task:
     """As the caller asked for it; `way` says what it comes to."""
     past: Past | None = None
     """The earlier run that this one follows; its steps are done again, unless they are none."""
+    record: Record | None = None
+    """An earlier working of the run, whose way it goes again."""
     inputs: tuple[str, ...] = ()
     """Absolute paths that the input was read from; empty when it was given otherwise."""
     checks: Checks = field(default_factory=Checks)
     """Of the answer; children have the same ones, but for `verify`."""
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """What else the journal keeps of how the run was set up, so that another process can take it up."""
 
     @property
     def way(self) -> Route:

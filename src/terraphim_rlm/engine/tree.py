@@ -14,11 +14,12 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account, Ledger
 from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
-from terraphim_rlm.engine.broker import Broker, InputPart
+from terraphim_rlm.engine.broker import Birth, Broker, InputPart
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Brief, Node, Outcome
 from terraphim_rlm.engine.observe import showing
+from terraphim_rlm.engine.record import Record
 from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
@@ -46,7 +47,8 @@ class Tree:
         self._asker = asker
         self._sharing = Sharing(asker)
         self._log = log
-        self._children = 0
+        self._record = task.record or Record(())
+        self._children = self._record.places
         self._ending: set[asyncio.Task[None]] = set()
         self._mark = new_mark()
         # For each level, so that no node holds the place that its own child waits for.
@@ -86,14 +88,17 @@ class Tree:
         model: ModelClient,
         own: Context | None,
     ) -> Hands:
-        async def child(question: str, context: Any) -> Any:
-            return await self._child(account, tell, question, partial(_given, own, context))
+        async def child(question: str, context: Any, birth: Birth) -> Any:
+            given = partial(_given, own, context)
+            return await self._child(account, tell, question, given, birth)
 
         broker = Broker(self._asker, self._sharing, account, self._task.sub_model, tell, child)
         shown = showing(self._mark, model.info.window)
         return Hands(self._sandbox, interpreter, broker, account, self._task.guard, tell, shown)
 
-    async def _child(self, account: Account, parent: Teller, question: str, given: _Given) -> Any:
+    async def _child(
+        self, account: Account, parent: Teller, question: str, given: _Given, birth: Birth
+    ) -> Any:
         """A node below another: own interpreter and folder, the same budget.
 
         Raises:
@@ -101,7 +106,7 @@ class Tree:
         """
         own = account.child()
         async with self._levels.setdefault(own.depth, asyncio.Semaphore(_MOST_CHILDREN)):
-            outcome = await self._work_below(own, parent, question, given)
+            outcome = await self._work_below(own, parent, question, given, birth)
         if outcome.error is not None:
             error = outcome.error
             raise type(error)(
@@ -111,17 +116,23 @@ class Tree:
             )
         return outcome.text if outcome.value is None else outcome.value
 
-    async def _work_below(self, own: Account, parent: Teller, question: str, given: _Given) -> Outcome:
-        self._children += 1
+    async def _work_below(
+        self, own: Account, parent: Teller, question: str, given: _Given, birth: Birth
+    ) -> Outcome:
+        known = self._record.node(birth.node)
+        self._children += not known.place
+        place = known.place or self._children
         context = given()
-        teller = Teller(self._log, new_id("node"), parent.node)
-        interpreter = self._sandbox.new_interpreter(f"{HOME}/.nodes/{self._children}")
+        teller = Teller(self._log, known.kept_id or new_id("node"), parent.node, known)
+        interpreter = self._sandbox.new_interpreter(f"{HOME}/.nodes/{place}")
         try:
             if context is not None:
                 interpreter.give(context.handover())
             model = self._task.sub_model
             hands = self._hands(interpreter, own, teller, model, context)
-            brief = Brief(question, context, model, checks=replace(self._task.checks, verify=None))
+            told = {"place": place, "call_id": birth.call, "item": birth.item}
+            checks = replace(self._task.checks, verify=None)
+            brief = Brief(question, context, model, checks=checks, birth=told)
             return await Node(brief, own, self._asker, hands, teller).run()
         finally:
             ending = asyncio.get_running_loop().create_task(_end(interpreter, context))

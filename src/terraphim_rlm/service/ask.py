@@ -63,6 +63,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             NullGuard(),
             "auto",
             normalised(request.packages),
+            base_url=request.base_url,
         )
         asked = Question(
             request.question, named_inputs(request), request.schema, request.follow, sinks=tuple(sinks)

@@ -14,11 +14,13 @@ from typing import Any, Self
 from terraphim_rlm.core.errors import DiskFull, InternalError, InvalidArgument, RlmError
 from terraphim_rlm.core.events import EventLog, EventSink
 from terraphim_rlm.core.ids import new_id
-from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.core.standing import Spent
+from terraphim_rlm.core.values import Answer, Limits, Resources, to_json
 from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.record import Record
 from terraphim_rlm.engine.run import Run
 from terraphim_rlm.engine.task import Route, Task
 from terraphim_rlm.llm.client import ModelClient
@@ -28,6 +30,7 @@ from terraphim_rlm.sandbox.pool.pool import Pool
 from terraphim_rlm.sandbox.pool.pools import started
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.service.following import followed
+from terraphim_rlm.service.recall import How, Recall, kept_input
 from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
@@ -53,6 +56,25 @@ class Settings:
     packages: tuple[str, ...] = ()
     """Of each sandbox; normalised."""
     checks: Checks = field(default_factory=Checks)
+    base_url: str | None = None
+    """Of the models, kept for whoever takes a run up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How a recorded run is gone again."""
+
+    how: How
+    recall: Recall
+    record: Record
+    turn: int | None = None
+    """Of a fork: the turn of the root that is asked anew, and all after it."""
+    prompt: str | None = None
+    """Of a fork: what its model is told then besides."""
+
+    @property
+    def spent(self) -> Spent:
+        return self.recall.spent(self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +87,8 @@ class Question:
     follow: Answer | str | None = None
     """An answer of this desk, or the id of any run in the journal."""
     sinks: tuple[EventSink, ...] = ()
+    again: Again | None = None
+    """The run of the journal whose way is gone again, in place of a new one."""
 
 
 class _Kept:
@@ -122,17 +146,20 @@ class Desk:
         if not isinstance(question.text, str) or not question.text.strip():
             raise InvalidArgument("The question is empty.", fix="Ask something.")
         own, over_input = self._settings, question.context is not None or question.follow is not None
+        over_input = over_input or question.again is not None
         check_wanted(as_json_schema(question.schema), own.model.info, own.route, over_input=over_input)
         kept = self._kept_of(question.follow) if isinstance(question.follow, Answer) else _Kept()
         try:
             if isinstance(question.follow, str):
                 await _recall(question.follow, kept, reads_input=question.context is None)
-            if question.context is not None:
+            if question.again is not None and question.context is None:
+                await _read_again(question.again.recall, kept)
+            elif question.context is not None:
                 old, kept.context = kept.context, await _made(question.context)
                 kept.inputs = _paths_of(question.context)
                 if old is not None:
                     old.close()
-            answer = await self._worked(self._run(question, kept))
+            answer = await self._worked(await self._run(question, kept))
         except BaseException:
             await kept.close()
             raise
@@ -142,10 +169,34 @@ class Desk:
         self._keep(answer.run_id, kept)
         return answer
 
-    def _run(self, question: Question, kept: _Kept) -> Run:
-        own = self._settings
-        log = EventLog(new_id("run"), [self._journal.sink, *question.sinks])
-        task = Task(
+    async def _run(self, question: Question, kept: _Kept) -> Run:
+        again, sinks = question.again, list(question.sinks)
+        task = self._task(question, kept)
+        sandbox = partial(self._sandbox_of, kept)
+        if again is not None and again.how == "replay":
+            return Run(task, EventLog(again.recall.id, sinks), sandbox)  # nothing is written down
+        leases = partial(JournalLeases, self._journal)
+        if again is None or again.how == "fork":
+            return Run(task, EventLog(new_id("run"), [self._journal.sink, *sinks]), sandbox, leases)
+        event = again.recall.claim(again.spent, task.model.info.name)
+        await self._journal.claim(event)
+        for sink in sinks:
+            sink(event)
+        log = EventLog(event.run, [self._journal.sink, *sinks], last=event.seq)
+        return Run(task, log, sandbox, leases, again.spent)
+
+    def _task(self, question: Question, kept: _Kept) -> Task:
+        own, again = self._settings, question.again
+        made: dict[str, Any] = {
+            "sandbox": own.sandbox,
+            "resources": to_json(own.resources),
+            "packages": list(own.packages),
+            "base_url": own.base_url,
+            "input": kept_input(kept.context, kept.inputs),
+        }
+        if again is not None:
+            made["origin"] = {"run": again.recall.id, "turn": again.turn, "prompt": again.prompt}
+        return Task(
             question.text,
             kept.context,
             own.model,
@@ -155,10 +206,11 @@ class Desk:
             as_json_schema(question.schema),
             own.route,
             kept.past,
+            again.record if again is not None else None,
             kept.inputs,
             checks_of(question.schema, own.checks),
+            made,
         )
-        return Run(task, log, lambda: self._sandbox_of(kept), partial(JournalLeases, self._journal))
 
     async def _worked(self, run: Run) -> Answer:
         """A run between its durable intent and its durable end."""
@@ -257,6 +309,22 @@ async def _recall(run: str, kept: _Kept, *, reads_input: bool) -> None:
     kept.context = await _made(paths if len(paths) > 1 else paths[0])
     kept.inputs = tuple(map(str, paths))
     found.check(kept.context)
+
+
+async def _read_again(recalled: Recall, kept: _Kept) -> None:
+    """Takes up the input of a recorded run, and the run that it followed.
+
+    Raises:
+        RunNotFound, InvalidArgument: it cannot be had, or is not what it was.
+    """
+    if (follows := recalled.text("follows")) is not None:
+        kept.past = (await asyncio.to_thread(followed, follows)).past
+    value = recalled.input()
+    if value is None:
+        return
+    kept.context = await _made(value)
+    kept.inputs = _paths_of(value)
+    recalled.check(kept.context)
 
 
 def _close_made(making: asyncio.Future[Context]) -> None:

@@ -17,7 +17,9 @@ from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.sandbox.packages.requirements import normalised
+from terraphim_rlm.service.again import AgainRequest, Replay, again, replay
 from terraphim_rlm.service.desk import Desk, Question, Settings
+from terraphim_rlm.service.recall import How
 from terraphim_rlm.service.schemas import Schema
 
 
@@ -125,6 +127,57 @@ class Rlm:
                 return await desk.ask(asked)
         finally:
             await self._close_models()
+
+    async def resume(
+        self, run: str, *, limits: Limits | None = None, sinks: tuple[EventSink, ...] = ()
+    ) -> Answer:
+        """Takes up a run of the journal that broke off, with this `Rlm`'s models, guard and `verify`.
+
+        Its cells are run again for their state; replies and sub-calls that were settled are not asked again.
+
+        Args:
+            run: its id, or a beginning of it.
+            limits: None = the run's own. What it had spent counts.
+
+        Raises:
+            RunNotFound, InvalidArgument: there is none; it still runs; it has its answer; its input has changed.
+            RlmError: as `ask`.
+        """
+        return await self._again("resume", AgainRequest(run, limits=limits), sinks)
+
+    async def fork(
+        self,
+        run: str,
+        *,
+        turn: int | None = None,
+        prompt: str | None = None,
+        limits: Limits | None = None,
+        sinks: tuple[EventSink, ...] = (),
+    ) -> Answer:
+        """Tries a run of the journal again from one of its turns, as a new run, with this `Rlm`'s models.
+
+        Args:
+            turn: of the root, from 1, that is asked anew; None = the last one.
+            prompt: what the model is told in that turn besides.
+
+        Raises:
+            RunNotFound, InvalidArgument: there is none, or it has no such turn; its input has changed.
+            RlmError: as `ask`.
+        """
+        return await self._again("fork", AgainRequest(run, limits=limits, turn=turn, prompt=prompt), sinks)
+
+    async def replay(self, run: str, *, sinks: tuple[EventSink, ...] = ()) -> Replay:
+        """Does a run again from its record alone, and says where that came to something else. Asks no model."""
+        return await replay(run, sinks=sinks)
+
+    async def _again(self, how: How, request: AgainRequest, sinks: tuple[EventSink, ...]) -> Answer:
+        own = self._settings
+        try:
+            models = own.model, own.sub_model
+            return await again(how, request, models, own.guard, own.checks.verify, sinks)
+        finally:
+            if self._desk is None:
+                await self._close_models()
 
     async def wait_ready(self) -> None:
         """Returns when the spare sandbox of an entered `Rlm` is ready."""

@@ -27,7 +27,14 @@ from types import TracebackType
 from typing import TypeGuard
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
-from terraphim_rlm.core.errors import DiskFull, InternalError, JournalUnavailable, RlmError, StoreError
+from terraphim_rlm.core.errors import (
+    DiskFull,
+    InternalError,
+    InvalidArgument,
+    JournalUnavailable,
+    RlmError,
+    StoreError,
+)
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.store.blobs import Blobs
@@ -86,6 +93,7 @@ class Journal:
         self._changed = threading.Condition()  # guards all that follows
         self._pending: list[Event] = []
         self._waiters: list[Waiter] = []
+        self._claims: list[tuple[Event, Waiter]] = []
         self._thread: threading.Thread | None = None
         self._idle = False
         self._closing = False
@@ -130,14 +138,19 @@ class Journal:
                 events are kept and written when that has passed. Any other failure is final: what a
                 disk says after a failed sync cannot be believed.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-
-        def told(error: RlmError | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_resolve, future, error)
-
+        future, told = _awaited()
         self._ask(told)
+        await future
+
+    async def claim(self, event: Event) -> None:
+        """Takes up a run that has ended, by `event` (`run.resumed`): durable when it returns, and the run is ours.
+
+        Raises:
+            InvalidArgument: the run goes on elsewhere, or something has followed since it was read.
+            StoreError: it cannot be written.
+        """
+        future, told = _awaited()
+        self._ask(told, event)
         await future
 
     def flush(self) -> None:
@@ -205,10 +218,13 @@ class Journal:
         with contextlib.suppress(RlmError):  # whoever needed it durable has been told
             self.close()
 
-    def _ask(self, waiter: Waiter) -> None:
+    def _ask(self, waiter: Waiter, claim: Event | None = None) -> None:
         with self._changed:
             if (refusal := self._refusal()) is None:
-                self._waiters.append(waiter)
+                if claim is None:
+                    self._waiters.append(waiter)
+                else:
+                    self._claims.append((claim, waiter))
                 self._changed.notify()
                 return
         waiter(copy.copy(refusal))
@@ -260,8 +276,10 @@ class Journal:
     def _serve(self, writer: Writer) -> None:
         events: list[Event] = []
         while True:
-            fresh, waiters, closing = self._next(retry=bool(events))
+            fresh, waiters, claims, closing = self._next(retry=bool(events))
             events += fresh
+            for event, waiter in claims:
+                _tell([waiter], _claimed(writer, event))
             try:
                 self._write(writer, events, durable=bool(waiters) or closing)
             except Exception as error:
@@ -275,17 +293,17 @@ class Journal:
             if closing:
                 return
 
-    def _next(self, *, retry: bool) -> tuple[list[Event], list[Waiter], bool]:
+    def _next(self, *, retry: bool) -> tuple[list[Event], list[Waiter], list[tuple[Event, Waiter]], bool]:
         """What has come, once something has; gathers for a moment when nobody waits."""
         with self._changed:
-            while not (self._pending or self._waiters or self._closing or retry):
+            while not (self._pending or self._waiters or self._claims or self._closing or retry):
                 self._idle = True
                 self._changed.wait()
                 self._idle = False
-            if not (self._waiters or self._closing):
+            if not (self._waiters or self._claims or self._closing):
                 self._changed.wait(PATIENCE if retry else LINGER)
-            taken = self._pending, self._waiters, self._closing
-            self._pending, self._waiters = [], []
+            taken = self._pending, self._waiters, self._claims, self._closing
+            self._pending, self._waiters, self._claims = [], [], []
             return taken
 
     def _write(self, writer: Writer, events: list[Event], *, durable: bool) -> None:
@@ -301,9 +319,35 @@ class Journal:
     def _fail(self, error: RlmError) -> None:
         with self._changed:
             self._failure = error
-            waiters, self._waiters = self._waiters, []
-            self._pending = []
+            waiters = [*self._waiters, *(waiter for _, waiter in self._claims)]
+            self._pending, self._waiters, self._claims = [], [], []
         _tell(waiters, error)
+
+
+def _awaited() -> tuple[asyncio.Future[None], Waiter]:
+    """A future of this loop, and how the writer's thread ends it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def told(error: RlmError | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, future, error)
+
+    return future, told
+
+
+def _claimed(writer: Writer, event: Event) -> RlmError | None:
+    """Why a run could not be taken up; None when it is ours."""
+    try:
+        if writer.claim(event):
+            return None
+    except StoreError as error:
+        return error
+    return InvalidArgument(
+        f"{event.run} has not ended, or another process has just taken it up.",
+        fix=f"Look at it: `trlm runs show {event.run}`; follow it: `trlm runs watch {event.run}`.",
+        run=event.run,
+    )
 
 
 def _may_pass(error: Exception) -> TypeGuard[StoreError]:

@@ -52,6 +52,15 @@ def _run_started(db: sqlite3.Connection, event: Event, data: Data, owner: int) -
     db.execute("INSERT OR IGNORE INTO ledger (run) VALUES (?)", (event.run,))
 
 
+def _run_resumed(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> None:
+    db.execute(
+        "UPDATE runs SET status = 'running', owner = ?, finished = NULL, seconds = NULL, termination = NULL,"
+        " error = NULL WHERE id = ?",
+        (owner, event.run),
+    )
+    db.execute("DELETE FROM executions WHERE run = ? AND status = 'interrupted'", (event.run,))
+
+
 def _turn_reply(db: sqlite3.Connection, event: Event, data: Data, owner: int) -> None:
     if event.parent is None:
         db.execute("UPDATE runs SET turns = turns + 1 WHERE id = ?", (event.run,))
@@ -155,6 +164,7 @@ def _usage(data: Data) -> tuple[int, ...] | None:
 
 _STEPS: dict[str, Callable[[sqlite3.Connection, Event, Data, int], None]] = {
     "run.started": _run_started,
+    "run.resumed": _run_resumed,
     "turn.reply": _turn_reply,
     "call.finished": _spend,
     "budget.leased": _leased,

@@ -16,6 +16,8 @@ from terraphim_rlm.store.owners import Owners
 from terraphim_rlm.store.projections import fold
 from terraphim_rlm.store.recovery import end_orphans, insert
 
+_FREE = "SELECT finished IS NOT NULL AND (SELECT max(seq) FROM events e WHERE e.run = r.id) = ? FROM runs r WHERE r.id = ?"
+
 
 class Writer:
     """Opens the journal, ends what dead processes left open, and writes groups of events.
@@ -59,6 +61,31 @@ class Writer:
             except BaseException:
                 if self._db.in_transaction:
                     with contextlib.suppress(sqlite3.Error):  # the first error is the news
+                        self._db.execute("ROLLBACK")
+                raise
+
+    def claim(self, event: Event) -> bool:
+        """Stores `event` durably if its run has ended and nothing has followed since; else stores nothing.
+
+        Raises:
+            StoreError: nothing of it is stored.
+        """
+        with explained(self._path):
+            row, data = encode(event, self._blobs.put)
+            self._set_synchronous("FULL")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                free = self._db.execute(_FREE, (event.seq - 1, event.run)).fetchone()
+                if free is None or not free[0]:
+                    self._db.execute("ROLLBACK")
+                    return False
+                insert(self._db, row)
+                fold(self._db, event, data, self._owners.id)
+                self._db.execute("COMMIT")
+                return True
+            except BaseException:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
                         self._db.execute("ROLLBACK")
                 raise
 

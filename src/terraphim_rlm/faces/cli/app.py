@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, UnknownCommand
 from terraphim_rlm.faces.cli import (
+    again,
     ask,
     attack,
     bench,
@@ -93,8 +94,16 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 _HIDDEN: dict[str, Callable[..., None]] = {"run": execute.execute}
 _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "runs": (
-        "Past runs, read from the journal.",
-        {"list": runs.list_runs, "show": runs.show, "export": export.export, "schema": export.schema},
+        "Runs, from the journal: looked at, gone on with, gone again.",
+        {
+            "list": runs.list_runs,
+            "show": runs.show,
+            "resume": again.resume,
+            "fork": again.fork,
+            "replay": again.replay,
+            "export": export.export,
+            "schema": export.schema,
+        },
     ),
     "models": (
         "The built-in models, and a test of any model.",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError, StoreError
-from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, RlmError
+from terraphim_rlm.core.values import Limits, Resources
 from terraphim_rlm.faces.cli import answers, files
+from terraphim_rlm.faces.cli.answering import answered
 from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import (
@@ -27,8 +28,6 @@ from terraphim_rlm.faces.cli.options import (
     named_packages,
 )
 from terraphim_rlm.faces.cli.out import Voice, speaking
-from terraphim_rlm.faces.cli.progress import shown
-from terraphim_rlm.faces.cli.tree import RunTree
 from terraphim_rlm.faces.cli.words import clean
 
 if TYPE_CHECKING:
@@ -110,54 +109,16 @@ def _estimated(request: AskRequest, voice: Voice, *, costs: bool) -> None:
 
 
 def _answered(request: AskRequest, voice: Voice) -> int:
-    """Works, shows, prints; the exit code of an answer that fell short of one."""
-    tree = RunTree()
+    """The exit code."""
+    from terraphim_rlm.service.ask import ask as asked
+
     fetched(request.packages, request.sandbox, voice)
     if request.model and request.model.startswith("manual:"):
         folder = clean(request.model.removeprefix("manual:"))
         voice.note(
             f"You are the model: requests come as {folder}/NNNN.request.json; reply as NNNN.reply.txt."
         )
-    answer = _worked(request, voice, tree)
-    error = answers.shortfall(answer)
-    voice.give(
-        answer.to_json(),
-        answers.as_text(answer, free=tree.free),
-        errors=[error.to_json()] if error else (),
-    )
-    if tree.model.startswith("local"):
-        voice.note(answers.BUILT_IN)
-    if error is None:
-        return 0
-    voice.note(f"{error.message}\n  fix: {error.fix}")
-    return error.row.exit_code
-
-
-def _worked(request: AskRequest, voice: Voice, tree: RunTree) -> Answer:
-    from terraphim_rlm.service.ask import ask as answered
-
-    def stopping() -> None:
-        tree.warnings.append("Stopping; Ctrl-C once more leaves at once.")
-
-    with shown(tree, voice.mode, lambda: work.cancel()) as sink:  # noqa: PLW0108 - made below
-        work: Work[Answer] = Work(lambda: answered(request, sinks=(sink,)), lambda: _stopped(tree), stopping)
-        try:
-            return work.run()
-        except RlmError as error:
-            if tree.run_id is not None and not isinstance(error, (Cancelled, StoreError)):
-                error.details.setdefault("run", tree.run_id)
-                voice.note(f"What was done until then is kept: `trlm runs show {tree.run_id}`.")
-            raise
-
-
-def _stopped(tree: RunTree) -> Cancelled:
-    if tree.run_id is None:
-        return Cancelled("Stopped before the run began; nothing was asked of a model.", fix="Ask again.")
-    return Cancelled(
-        f"Stopped. Kept: {tree.run_id} with {tree.kept()}.",
-        fix=f"`trlm runs show {tree.run_id}` shows what was done.",
-        run=tree.run_id,
-    )
+    return answered(lambda sink: asked(request, sinks=(sink,)), voice)
 
 
 def _schema(name: str) -> Mapping[str, Any]:

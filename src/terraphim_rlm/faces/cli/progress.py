@@ -89,6 +89,10 @@ def _started_line(event: Event, node: Any, tree: RunTree) -> str:
     return f"{event.run}: {one_line(tree.model, 80)}{over}{left_out}"
 
 
+def _resumed_line(event: Event, node: Any, tree: RunTree) -> str:
+    return f"{event.run}: taken up again with {one_line(tree.model, 80)}"
+
+
 def _turn_line(event: Event, node: Any, tree: RunTree) -> str:
     commands = event.data.get("commands")
     kinds = [str(each.get("kind")) for each in commands if isinstance(each, dict)] if commands else []
@@ -123,11 +127,13 @@ def _error_line(event: Event, node: Any, tree: RunTree) -> str:
 
 _LINES: dict[str, Callable[[Event, Any, RunTree], str]] = {
     "run.started": _started_line,
+    "run.resumed": _resumed_line,
     "turn.parsed": _turn_line,
     "cell.finished": _cell_line,
     "node.started": _child_line,
     "node.finished": _ended_line,
     "budget.warning": _warning_line,
+    "cell.differs": _warning_line,
     "error": _error_line,
 }
 

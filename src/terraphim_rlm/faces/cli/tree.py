@@ -185,6 +185,16 @@ def _run_started(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None
     tree.dollars = float(limit) if isinstance(limit, int | float) else None
 
 
+def _run_resumed(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
+    tree.model = _text(data, "model") or tree.model
+    tree.finished, node.termination = False, None
+
+
+def _cell_differs(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
+    number = _text(data, "execution_id").rpartition("/")[2]
+    tree.warnings.append(one_line(f"cell {number} was run again: {_text(data, 'why')}", 2 * _WIDTH))
+
+
 def _run_finished(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
     tree.finished = True
     node.termination = _text(data, "termination") or _text(data, "status")
@@ -261,6 +271,7 @@ def _error(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
 
 _STEPS = {
     "run.started": _run_started,
+    "run.resumed": _run_resumed,
     "run.finished": _run_finished,
     "node.started": _node_started,
     "node.finished": _node_finished,
@@ -268,6 +279,7 @@ _STEPS = {
     "turn.reply": _turn_reply,
     "cell.started": _cell_started,
     "cell.finished": _cell_finished,
+    "cell.differs": _cell_differs,
     "call.finished": _call_finished,
     "budget.warning": _budget_warning,
     "error": _error,

@@ -11,7 +11,6 @@ import json
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
@@ -22,20 +21,11 @@ from terraphim_rlm.sandbox.link.channel import Channel, decode
 from terraphim_rlm.sandbox.link.execution import CellEnd, Running
 from terraphim_rlm.sandbox.link.frozen import Frozen, no_room
 from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.link.memory import Handover
 from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener
 
 _FETCH_SECONDS = 10.0
 _PARK_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """A context on its way into a cell."""
-
-    fd: int
-    """A sealed memory file; stays open with the host for as long as interpreters may need it."""
-    about: bytes
-    """JSON that describes it, see `guest/views.py`."""
 
 
 class Body:
@@ -384,16 +374,20 @@ class Interpreter:
             if not future.done():
                 future.set_exception(SandboxLost("The interpreter ended."))
 
-    async def close(self) -> None:
-        """Ends the interpreter with everything it started. Idempotent."""
-        self._closed += 1
+    async def restart(self) -> None:
+        """Ends its process; the next cell starts a fresh one. No cell may be running."""
         child = self.child
-        if self._running is not None:
-            self._running.lost("it was closed", Exit(None, None))
         self.kill()
         self._drop()
         if child is not None:
             await child.ended()
+
+    async def close(self) -> None:
+        """Ends the interpreter with everything it started. Idempotent."""
+        self._closed += 1
+        if self._running is not None:
+            self._running.lost("it was closed", Exit(None, None))
+        await self.restart()
 
 
 def _closed() -> SandboxLost:

@@ -9,10 +9,21 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 _EXEC_SETTING = "/proc/sys/vm/memfd_noexec"  # kernels since 6.3 can refuse to run what did not ask for it
 _MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A context on its way into a cell."""
+
+    fd: int
+    """A sealed memory file; stays open with the host for as long as interpreters may need it."""
+    about: bytes
+    """JSON that describes it, see `guest/views.py`."""
 
 
 def sealed(name: str, pieces: Iterable[bytes | memoryview], *, executable: bool = False) -> int:

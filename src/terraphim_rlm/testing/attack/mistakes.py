@@ -105,11 +105,11 @@ def output_as_reply(_place: Place) -> AbstractContextManager[None]:
     """What a cell put out is read like a reply of the model."""
     end = hands.Hands._end
 
-    def both(self: Any, number: str, source: str, result: Any, done: hands.Done) -> Any:
+    def both(self: Any, number: str, source: str, result: Any, done: hands.Done, tell: Any) -> Any:
         words = [each for each in parse(result.stdout).commands if isinstance(each, commands.Final)]
         if words:
             done.finish = hands.Finish(words[0].text, words[0].text, "final", written=True)
-        return end(self, number, source, result, done)
+        return end(self, number, source, result, done, tell)
 
     return attribute(hands.Hands, "_end", both)
 
