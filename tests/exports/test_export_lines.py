@@ -93,6 +93,18 @@ def test_no_format_holds_a_credential(form: str, monkeypatch: pytest.MonkeyPatch
     assert "example.org" in made.text
 
 
+def test_the_input_that_the_journal_keeps_stays_there() -> None:
+    from terraphim_rlm.core.events import EventLog
+    from terraphim_rlm.store.journal import Journal
+
+    whole = Written(upto=0)
+    with Journal() as journal:
+        log = EventLog(whole.log.run, [journal.sink])
+        kept = {"kind": "text", "name": "input", "base64": "c2VjcmV0"}
+        log.emit("run.started", "node-a", None, question="Q", model="m", input=kept)
+    assert "c2VjcmV0" not in export_run(log.run, "jsonl").text
+
+
 def test_a_credential_that_an_output_was_cut_inside_of_is_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Written(upto=0)
     from terraphim_rlm.core.events import EventLog

@@ -46,8 +46,16 @@ def _masked(detail: RunDetail, mask: Mask) -> RunDetail:
 
 
 def _masked_node(node: RunNode, mask: Mask) -> RunNode:
-    events = [{**event, "data": mask.json(event["data"])} for event in _unsplit(node.events, mask)]
+    events = [{**event, "data": mask.json(_bare(event))} for event in _unsplit(node.events, mask)]
     return RunNode(node.id, events, [_masked_node(child, mask) for child in node.children])
+
+
+def _bare(event: Mapping[str, Any]) -> Any:
+    """An event's data without the input that the journal keeps: encoded, it could not be masked."""
+    data = event["data"]
+    if event["type"] != "run.started" or not isinstance(data, Mapping):
+        return data
+    return {name: value for name, value in data.items() if name != "input"}
 
 
 def _unsplit(events: list[dict[str, Any]], mask: Mask) -> list[dict[str, Any]]:
