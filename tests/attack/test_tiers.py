@@ -92,6 +92,12 @@ def test_one_failure_in_twenty_fails_a_p0_row_and_the_rate_of_p1_rows() -> None:
     assert (found["failed"], found["p0_failed"], found["p1_rate"], found["met"]) == (["A20"], [], 0.95, False)
 
 
+def test_the_summary_says_why_a_row_or_its_control_failed() -> None:
+    harmless = Outcome("B01", "control", "failed", "no harm was done")
+    found = told(played("B01", "failed", control=harmless), played("A20", "passed", "failed"))
+    assert found["why"] == {"B01": "so; control: no harm was done", "A20": "1 of 2, first at number 2: so"}
+
+
 def test_a_rate_of_99_percent_over_all_p1_rows_is_enough_and_what_failed_is_still_told() -> None:
     rows = [
         played("A20", *["passed"] * 19, "failed"),
@@ -136,6 +142,7 @@ async def test_the_command_gives_its_words_and_not_run_is_not_a_pass(monkeypatch
         "cases": 4,
         "passed": 3,
         "failed": [],
+        "why": {},
         "not_run": {
             "B25": "no namespaces",
             "B01 control": "no namespaces",

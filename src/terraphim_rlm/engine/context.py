@@ -23,6 +23,7 @@ from terraphim_rlm.core.errors import InputEmpty, InputUnreadable, InvalidArgume
 from terraphim_rlm.engine.databases import is_database, read_database
 from terraphim_rlm.engine.files import FoundFile, Skipped, find_files
 from terraphim_rlm.sandbox.link.memory import Handover, seal
+from terraphim_rlm.sandbox.link.room import asked, copied
 
 _STEP = 1 << 20
 _SAMPLES, _SAMPLE = 64, 4096
@@ -88,7 +89,7 @@ class Context:
                 raise InvalidArgument(f"The input has no file {(missing or [''])[0][:200]!r}.")
             spans = [self._by_path[path] for path in dict.fromkeys(paths)]
             kind = "text" if kind == "files" and one else kind
-        return Context(os.dup(self._fd), kind, spans, {"errors": self.errors})
+        return Context(copied(self._fd), kind, spans, {"errors": self.errors})
 
     def read(self, path: str, start: int, end: int) -> bytes | None:
         """Bytes `start` to `end` of one file, or None when there is no such span."""
@@ -201,7 +202,8 @@ def _filled(
     kind: str, sources: Sequence[tuple[str, Any]], may_skip: frozenset[str] = frozenset(), **about: Any
 ) -> Context:
     """A context of these texts. One of `may_skip` that cannot be read to its end is left out and counted."""
-    fd = os.memfd_create("context", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with asked():
+        fd = os.memfd_create("context", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         spans: list[FileSpan] = []
         position, most, unread = 0, _most_bytes(), 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 
-from terraphim_rlm.core.errors import DiskFull, SandboxLost, UsageError
+from terraphim_rlm.core.errors import DiskFull, SandboxBusy, SandboxLost, UsageError
 from terraphim_rlm.core.values import ExecutionResult
 from terraphim_rlm.engine.observe import Showing
 from terraphim_rlm.sandbox.languages.python import Interpreter
-from terraphim_rlm.sandbox.link.memory import Handover, sealed
+from terraphim_rlm.sandbox.link.memory import Handover
+from terraphim_rlm.sandbox.link.room import Room
 from terraphim_rlm.sandbox.sandbox import Sandbox
 
 LONG = 64 << 10
@@ -40,7 +40,7 @@ async def spill(
         path = f"{interpreter.cwd}/{_FOLDER}/{number}.txt"
         try:
             await sandbox.files.write(path, data)
-        except (DiskFull, UsageError, SandboxLost):
+        except (DiskFull, UsageError, SandboxLost, SandboxBusy):
             pass  # what the model was shown and what the journal holds must do
         else:
             result = replace(result, spill_path=path)
@@ -59,9 +59,9 @@ def _in_variable(number: int, data: bytes, interpreter: Interpreter) -> bool:
         "ascii": data.isascii(),
         "errors": "replace",
     }
-    fd = sealed("output", [data])
     try:
-        interpreter.keep_output(Handover(fd, json.dumps(about).encode()))
-    finally:
-        os.close(fd)
+        with Room() as room:
+            interpreter.keep_output(Handover(room.sealed("output", [data]), json.dumps(about).encode()))
+    except SandboxBusy:  # the host has no room for it
+        return False
     return True

@@ -21,8 +21,9 @@ from terraphim_rlm.sandbox.contract import (
     SandboxSpec,
     Toolchain,
 )
-from terraphim_rlm.sandbox.languages.python import Body, Interpreter
+from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.languages.runners import Runners
+from terraphim_rlm.sandbox.link.body import Body
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Guest
 from terraphim_rlm.sandbox.link.transfers import GuestFiles

@@ -57,7 +57,7 @@ class Kept:
         self.pid = 0
         self.enforced: tuple[str, ...] = ()
         self._counts: Mapping[str, str] = {}
-        self._oom = 0
+        self._oom = self._counted = 0
         self.started: asyncio.Future[None] = loop.create_future()
         self._end: asyncio.Future[GuestEnd] = loop.create_future()
         self._states = FileStates(keeper.request, number)
@@ -80,7 +80,8 @@ class Kept:
             return self._oom
         if "memory" not in self.enforced:
             self._keeper.hear()  # it watches, and tells before it kills
-        return self._oom + count(self._counts, "oom_kill")
+        self._counted = max(self._counted, count(self._counts, "oom_kill"))  # 0 when there is no room to look
+        return self._oom + self._counted
 
     def consumption(self) -> Consumption:
         """What it takes up now."""

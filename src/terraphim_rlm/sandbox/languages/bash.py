@@ -14,7 +14,8 @@ from terraphim_rlm.sandbox.languages.command import BASH
 from terraphim_rlm.sandbox.languages.living import Parked, phrases
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Child, Guest
-from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener
+from terraphim_rlm.sandbox.link.room import Room
+from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, both, listener
 
 _GRACE = 1.0
 """Seconds that a bash has to end once it closed its line to us."""
@@ -66,22 +67,20 @@ class StatefulBash:
         if self.is_alive:
             return
         self._drop()
-        scripts_in, scripts = os.pipe2(os.O_CLOEXEC)
-        said, say = os.pipe2(os.O_CLOEXEC)
-        streams = (Stream("stdout", self._output_bytes), Stream("stderr", self._output_bytes))
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._scripts, self._said, self._streams = scripts, said, streams
-        try:
-            fds = (null, streams[0].child_fd, streams[1].child_fd, scripts_in, say)
+        with Room() as theirs, Room() as own:
+            streams = both(self._output_bytes)
+            for stream in streams:
+                own.callback(stream.close)
+                theirs.callback(stream.release_child_end)
+            scripts_in, scripts = own.pipe(reader=theirs)
+            said, say = own.pipe(writer=theirs)
+            fds = (theirs.null(), streams[0].child_fd, streams[1].child_fd, scripts_in, say)
             argv = [BASH, "--noprofile", "--norc", "-c", _LOOP]
             self._child = await self._guest.spawn(argv, self._cwd, self._env, fds)
-            if closed != self._closed:
-                self._kill()
-        finally:
-            for fd in (null, scripts_in, say):
-                os.close(fd)
-            for stream in streams:
-                stream.release_child_end()
+            own.pop_all()
+        self._scripts, self._said, self._streams = scripts, said, streams
+        if closed != self._closed:
+            self._kill()
         os.set_blocking(scripts, False)
         os.set_blocking(said, False)
         asyncio.get_running_loop().add_reader(said, self._readable)

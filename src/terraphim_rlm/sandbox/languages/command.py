@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
-from terraphim_rlm.sandbox.link.streams import OnOutput, Stream, listener
+from terraphim_rlm.sandbox.link.room import Room
+from terraphim_rlm.sandbox.link.streams import OnOutput, Stream, both, listener
 
 BASH = "/bin/bash"
 _MOMENT = 0.1
@@ -47,11 +47,20 @@ class Command:
         on_output: OnOutput | None = None,
         stdin_fd: int | None = None,
     ) -> CellEnd:
-        streams = (Stream("stdout", self._output_bytes), Stream("stderr", self._output_bytes))
-        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if stdin_fd is None else os.dup(stdin_fd)
+        """`stdin_fd` is what it reads; None = nothing.
+
+        Raises:
+            SandboxLost: the sandbox has ended.
+            SandboxBusy: there is no room for what it needs; it has not run.
+            Exception: what `on_output` raised.
+        """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        try:
+        with Room() as room:
+            streams = both(self._output_bytes)
+            for stream in streams:
+                room.callback(stream.close)
+            stdin = room.null() if stdin_fd is None else stdin_fd
             heard = listener(on_output)
             for stream in streams:
                 stream.begin(heard)
@@ -66,10 +75,6 @@ class Command:
             end.stdout, cut_out = streams[0].take()
             end.stderr, cut_err = streams[1].take()
             end.truncated = cut_out or cut_err
-        finally:
-            os.close(stdin)
-            for stream in streams:
-                stream.close()
         if heard is not None:
             heard.check()
         if self._closed:

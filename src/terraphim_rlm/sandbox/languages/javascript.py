@@ -18,7 +18,7 @@ from terraphim_rlm.sandbox.languages.living import Parked
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Child, Guest
-from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.sandbox.link.room import Room, asked
 
 _FOLDER = Path(__file__).parents[2] / "guest" / "javascript"
 _FILES = ("declarations.js", "cell.js")
@@ -74,19 +74,11 @@ class Node(Interpreter):
         self._lacks = ""
 
     async def _born(self, fds: Sequence[int]) -> Child:
-        heard, bell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            driver = sealed("driver", [_driver()])
-            try:
-                argv = (self._argv, self.cwd, self._env, (*fds, heard, driver))
-                child = await self._guest.spawn(*argv)
-            finally:
-                os.close(driver)
-        except BaseException:
-            os.close(bell)
-            raise
-        finally:
-            os.close(heard)
+        with Room() as theirs, Room() as own:
+            heard, bell = own.pipe(os.O_NONBLOCK, reader=theirs)
+            driver = theirs.sealed("driver", [_driver()])
+            child = await self._guest.spawn(self._argv, self.cwd, self._env, (*fds, heard, driver))
+            own.pop_all()
         self._bell = bell
         child.exited.add_done_callback(lambda _: self._silence(bell))
         self._cells, self._bytes, self._lacks = [], 0, ""
@@ -128,15 +120,12 @@ class Node(Interpreter):
         if stdin is None:
             yield None
             return
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        held, release = os.pipe2(os.O_CLOEXEC)
-        data = sealed("stdin", [stdin])
-        try:
+        with Room() as room:
+            null = room.null(os.O_RDWR)
+            held, _release = room.pipe()
+            data = room.sealed("stdin", [stdin])
             holder = await self._guest.spawn(["/bin/cat"], "/", {}, (held, null, null, data))
             yield f"/proc/{holder.pid}/fd/3"
-        finally:
-            for fd in (null, held, release, data):
-                os.close(fd)
 
     def _remember(self, request: Request, end: CellEnd) -> None:
         if end.cause not in ("done", "timeout", "cancelled"):
@@ -188,7 +177,8 @@ class Node(Interpreter):
 
 @cache
 def _driver() -> bytes:
-    text = "\n".join((_FOLDER / name).read_text("utf-8") for name in _FILES)
+    with asked():
+        text = "\n".join((_FOLDER / name).read_text("utf-8") for name in _FILES)
     return f"(function (require, importer) {{\n{text}\n}})".encode()
 
 

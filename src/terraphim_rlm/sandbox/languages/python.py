@@ -8,49 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
 from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox.languages.living import Parked, listed, phrases
+from terraphim_rlm.sandbox.link.body import Body
 from terraphim_rlm.sandbox.link.calls import LATE, CallHandler, refuse
 from terraphim_rlm.sandbox.link.channel import Channel, decode
 from terraphim_rlm.sandbox.link.execution import CellEnd, Running
-from terraphim_rlm.sandbox.link.frozen import Frozen, no_room
+from terraphim_rlm.sandbox.link.frozen import Frozen, no_fork
 from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
 from terraphim_rlm.sandbox.link.memory import Handover
-from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, Stream, listener
+from terraphim_rlm.sandbox.link.room import Room, copied
+from terraphim_rlm.sandbox.link.streams import Listener, OnOutput, listener
 
 _FETCH_SECONDS = 10.0
 _PARK_SECONDS = 30.0
-
-
-class Body:
-    """A living process of an interpreter, with its channel and its two streams."""
-
-    def __init__(self, channel: Channel, streams: tuple[Stream, Stream]) -> None:
-        self.channel = channel
-        self.streams = streams
-        self.child: Child | None = None
-
-    def release(self) -> None:
-        """Gives up what the process has its own copies of."""
-        self.channel.release_child_end()
-        for stream in self.streams:
-            stream.release_child_end()
-
-    def close(self) -> None:
-        self.channel.close()
-        for stream in self.streams:
-            stream.close()
-
-    def end(self) -> None:
-        self.close()
-        if self.child is not None:
-            self.child.kill()
 
 
 class Interpreter:
@@ -85,45 +62,44 @@ class Interpreter:
             return
         closed = self._closed
         body = await self._embodied(self._born)
-        if closed != self._closed:
-            body.end()
-            raise _closed()
+        with ExitStack() as undone:
+            undone.callback(body.end)
+            if closed != self._closed:
+                raise _closed()
+            if self._context is not None:
+                _hand_over(body, self._context)
+            undone.pop_all()
         self._body = body
-        self._hand_over()
+        if not body.channel.is_open:
+            self._ended(body, None)
 
     async def _born(self, fds: Sequence[int]) -> Child:
+        """A new process of its language. `Node` has its own way."""
         return await self._guest.fork(self.cwd, self._env, fds)
 
     async def _embodied(self, make: Callable[[Sequence[int]], Awaitable[Child]]) -> Body:
         """A new process, made by `make` of its standard streams and channel."""
-        channel = Channel(lambda *frame: self._frame(body, *frame), lambda reason: self._ended(body, reason))
-        streams = (Stream("stdout", self._output_bytes), Stream("stderr", self._output_bytes))
-        body = Body(channel, streams)
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            body.child = await make((null, streams[0].child_fd, streams[1].child_fd, channel.child_fd))
-        except BaseException:
-            body.close()
-            raise
-        finally:
-            os.close(null)
-        body.release()
-        body.child.exited.add_done_callback(lambda _: channel.finish())
+        body = Body(self._frame, self._ended, self._output_bytes)
+        await body.begin(make)
         return body
 
     def give(self, context: Handover) -> None:
-        """Sets `context` in the namespace, now and after each restart."""
+        """Sets `context` in the namespace, now and after each restart.
+
+        Raises:
+            SandboxBusy: there is no room for a descriptor; nothing has changed.
+        """
+        if self._body is not None:
+            _hand_over(self._body, context)
         self._context = context
-        self._hand_over()
 
     def keep_output(self, output: Handover) -> None:
-        """Puts what a cell printed into `outputs`. Gone with the process; the descriptor may be closed at once."""
-        if self._body is not None:
-            self._body.channel.send(frames.OUTPUT, 0, output.about, output.fd)
+        """Puts what a cell printed into `outputs`. Gone with the process; the descriptor may be closed at once.
 
-    def _hand_over(self) -> None:
-        if self._body is not None and self._context is not None:
-            self._body.channel.send(frames.CONTEXT, 0, self._context.about, self._context.fd)
+        Raises as `give`.
+        """
+        if self._body is not None:
+            self._body.channel.send(frames.OUTPUT, 0, output.about, copied(output.fd))
 
     async def execute(
         self,
@@ -147,6 +123,7 @@ class Interpreter:
         Raises:
             InvalidArgument: the code is longer than a message may be.
             SandboxLost: the sandbox has ended.
+            SandboxBusy: there is no room for what it needs; it has not run.
             Exception: what `handler` or `on_output` raised.
         """
         source = code.encode("utf-8", "surrogatepass")
@@ -155,10 +132,11 @@ class Interpreter:
         channel = await self._ready()
         heard = listener(on_output)
         started = self._loop.time()
+        stdin = None if stdin_fd is None else copied(stdin_fd)  # before it begins: there may be no room
         running = self._begin(timeout, handler, heard)
-        if options or stdin_fd is not None:
-            extra = {"stdin": stdin_fd is not None, **(options or {})}
-            channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin_fd)
+        if options or stdin is not None:
+            extra = {"stdin": stdin is not None, **(options or {})}
+            channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin)
         channel.send(frames.EXEC, running.number, source)
         running.arm(cap)
         try:
@@ -220,13 +198,14 @@ class Interpreter:
         seconds: float | None = None,
         what: str = "what it is asked",
     ) -> dict[str, Any]:
-        """What the interpreter answers to one frame; one that does not is ended."""
+        """What the interpreter answers to one frame, to which it is handed a copy of `fd`; one that does not is ended."""
         channel = await self._ready()
         self._number += 1
         number = self._number
+        handed = None if fd is None else copied(fd)
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._values[number] = future
-        channel.send(kind, number, body, fd)
+        channel.send(kind, number, body, handed)
         try:
             return await asyncio.wait_for(future, seconds or _FETCH_SECONDS)
         except TimeoutError:
@@ -257,21 +236,20 @@ class Interpreter:
         Raises:
             SandboxLost: it has ended since it was parked.
             SnapshotRefused: there is no room for another process.
+            SandboxBusy: nor for a descriptor.
         """
         if self._body is None or self._body is not self._parked:
             raise SandboxLost("The interpreter ended while its state was being kept.")
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        try:
+        with Room() as room:
+            ours, its = room.pair(socket.SOCK_SEQPACKET)
+            ours.setblocking(False)
             await self._guest.settled()
             with its:
                 pid = (await self._answer(frames.FREEZE, b"", its.fileno())).get("pid")
             if type(pid) is not int or not 1 < pid < 1 << 22:
-                raise no_room()
+                raise no_fork()
             child = await self._guest.adopt(pid)
-        except BaseException:
-            ours.close()
-            raise
+            room.pop_all()
         return Frozen(self._guest, ours, child)
 
     async def thawed(self, frozen: Frozen, *, branch: bool) -> Body:
@@ -388,6 +366,10 @@ class Interpreter:
         if self._running is not None:
             self._running.lost("it was closed", Exit(None, None))
         await self.restart()
+
+
+def _hand_over(body: Body, context: Handover) -> None:
+    body.channel.send(frames.CONTEXT, 0, context.about, copied(context.fd))
 
 
 def _closed() -> SandboxLost:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ from terraphim_rlm.sandbox.languages.living import Living
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.execution import CellEnd
 from terraphim_rlm.sandbox.link.guest import Guest
-from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.sandbox.link.room import Room
 from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 
 _PROGRAM = "/proc/self/fd/3"
@@ -131,16 +130,14 @@ class Runners:
 
     async def _program(self, request: Request) -> CellEnd:
         assert request.program is not None, "it is compiled before it comes here"
-        try:
-            fd = sealed("main", [request.program], executable=True)
-        except PermissionError:
-            raise NotSupported(
-                "This system runs no programs from memory.", fix="sudo sysctl vm.memfd_noexec=1"
-            ) from None
-        try:
+        with Room() as room:
+            try:
+                fd = room.sealed("main", [request.program], executable=True)
+            except PermissionError:
+                raise NotSupported(
+                    "This system runs no programs from memory.", fix="sudo sysctl vm.memfd_noexec=1"
+                ) from None
             return await self._from_start_to_end(request, [_PROGRAM], fd)
-        finally:
-            os.close(fd)
 
     async def _from_start_to_end(self, request: Request, argv: list[str], *more: int) -> CellEnd:
         runner = Command(self._guest, self._spec.resources.output_bytes)
@@ -207,8 +204,5 @@ def _handed(stdin: bytes | None) -> Iterator[int | None]:
     if stdin is None:
         yield None
         return
-    fd = sealed("stdin", [stdin])
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    with Room() as room:
+        yield room.sealed("stdin", [stdin])

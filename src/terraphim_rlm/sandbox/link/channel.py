@@ -14,6 +14,7 @@ from math import isfinite
 from typing import Any
 
 from terraphim_rlm.guest import frames
+from terraphim_rlm.sandbox.link.room import Room
 
 _READ = 1 << 16
 _MOST_UNSENT = 64 << 20
@@ -35,15 +36,15 @@ class ChannelBroken(Exception):
 
 
 class Channel:
-    """Frames of one cell. `on_frame(kind, number, body)` runs in the reader's callback; `on_end(reason)` once."""
+    """Frames of one cell. `on_frame(kind, number, body)` runs in the reader's callback; `on_end(reason)` once.
+
+    Raises:
+        SandboxBusy: there is no room for a pair of sockets.
+    """
 
     def __init__(
         self, on_frame: Callable[[int, int, bytes], None], on_end: Callable[[str | None], None]
     ) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
-        self._socket = ours
-        self._child_end: socket.socket | None = theirs
         self._on_frame = on_frame
         self._on_end = on_end
         self._in = bytearray()
@@ -52,7 +53,12 @@ class Channel:
         self._paused = False
         self._open = True
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(ours.fileno(), self._readable)
+        self._child_end: socket.socket | None
+        with Room() as room:
+            self._socket, self._child_end = room.pair(socket.SOCK_STREAM)
+            self._socket.setblocking(False)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+            room.pop_all()
 
     @property
     def child_fd(self) -> int:
@@ -69,15 +75,16 @@ class Channel:
         return self._open
 
     def send(self, kind: int, number: int, body: bytes = b"", fd: int | None = None) -> None:
-        """Queues one frame; `fd` is handed over with it, and stays the caller's to close at any time.
+        """Queues one frame; `fd` is handed over with it, and is ours from now on: nobody else may close it.
 
-        The queue holds its own copy of `fd`: a cell that reads late would else be given whatever the number
-        means by then.
+        A cell that reads late would else be given whatever the number means by then.
         """
         if not self._open:
+            if fd is not None:
+                os.close(fd)
             return
         data = memoryview(frames.pack(kind, number, body))
-        self._out.append((data, None if fd is None else os.dup(fd)))
+        self._out.append((data, fd))
         self._unsent += len(data) + _FRAME_COST
         if len(self._out) == 1:
             self._flush()

@@ -50,7 +50,7 @@ class Frozen:
         await self._guest.settled()
         pid = await self._ask({"op": "thaw", "branch": branch}, fds)
         if pid == 0:
-            raise no_room()
+            raise no_fork()
         try:
             return await self._guest.adopt(pid)
         except SandboxLost as error:
@@ -81,7 +81,7 @@ class Frozen:
             self._line.close()
 
 
-def no_room() -> SnapshotRefused:
+def no_fork() -> SnapshotRefused:
     """A fork that the kernel refused."""
     return SnapshotRefused(
         "The sandbox has no room for another interpreter.",

@@ -7,10 +7,12 @@ import codecs
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from io import StringIO
 from typing import Literal, Self
 
 from terraphim_rlm.core.values import Output
+from terraphim_rlm.sandbox.link.room import Room
 
 StreamName = Literal["stdout", "stderr"]
 OnOutput = Callable[[StreamName, str], None]
@@ -88,7 +90,11 @@ class Pieces:
 
 
 class Stream:
-    """One pipe of a child. Keeps the first `limit` bytes since `begin`, and reads on past them."""
+    """One pipe of a child. Keeps the first `limit` bytes since `begin`, and reads on past them.
+
+    Raises:
+        SandboxBusy: there is no room for a pipe.
+    """
 
     def __init__(self, name: StreamName, limit: int) -> None:
         self.name: StreamName = name
@@ -98,11 +104,12 @@ class Stream:
         self.total = 0
         self._on_output: Listener | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        reader, self.child_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reader, False)
-        self._fd = reader
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(reader, self._readable)
+        with Room() as room:
+            self._fd, self.child_fd = room.pipe()
+            os.set_blocking(self._fd, False)
+            self._loop.add_reader(self._fd, self._readable)
+            room.pop_all()
 
     def begin(self, on_output: Listener | None) -> None:
         """A new execution starts; what a background process wrote since the last one stays in front."""
@@ -166,6 +173,16 @@ class Stream:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+def both(limit: int) -> tuple[Stream, Stream]:
+    """Of one child. Raises as `Stream`."""
+    with ExitStack() as undone:
+        out = Stream("stdout", limit)
+        undone.callback(out.close)
+        err = Stream("stderr", limit)
+        undone.pop_all()
+    return out, err
 
 
 def text(data: bytes) -> str:

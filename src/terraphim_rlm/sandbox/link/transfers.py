@@ -38,6 +38,7 @@ from terraphim_rlm.core.errors import (
 from terraphim_rlm.core.values import FileInfo
 from terraphim_rlm.guest import files as inside
 from terraphim_rlm.sandbox.link.guest import Child, Exit, Guest
+from terraphim_rlm.sandbox.link.room import Room
 from terraphim_rlm.sandbox.undivided import undivided
 
 _PIPE_BYTES = 1 << 20
@@ -137,44 +138,35 @@ class GuestFiles:
         """A process inside and our end of its pipe; neither outlives the block, nor does a draft."""
         await self._come()
         arguments = [path.encode("utf-8", "surrogateescape"), *more]
-        theirs, ours = os.pipe2(os.O_CLOEXEC)
-        if not writes:
-            theirs, ours = ours, theirs
-        child = None
-        try:
+        with Room() as held, Room() as own:
+            null = held.null()  # to the end: what sweeps then needs one, and may have no room for it
+            theirs = held.enter_context(Room())
+            if writes:
+                its, ours = own.pipe(reader=theirs)
+            else:
+                ours, its = own.pipe(writer=theirs)
             os.set_blocking(ours, False)
             with suppress(OSError):  # an ordinary user may have only so much in pipes
                 fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            child = None
             try:
-                child = await self._start(name, arguments, theirs)
+                with theirs:
+                    child = await self._guest.transfer(name, arguments, (its, null, null))
+                yield _Transfer(child, ours, path)
             finally:
-                os.close(theirs)
-            yield _Transfer(child, ours, path)
-        finally:
-            os.close(ours)
-            await undivided(self._end(child, arguments if writes else None))
+                own.close()
+                await undivided(self._end(child, null, arguments if writes else None))
 
-    async def _start(self, name: str, arguments: Sequence[object], pipe: int) -> Child:
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return await self._guest.transfer(name, arguments, (pipe, null, null))
-        finally:
-            os.close(null)
-
-    async def _end(self, child: Child | None, written: Sequence[object] | None) -> None:
+    async def _end(self, child: Child | None, null: int, written: Sequence[object] | None) -> None:
         """Sees to the end of a transfer whose pipe is closed.
 
         A `write` that was killed, by whomever, leaves its draft, which would take up room for ever.
         """
         end = None if child is None else await _over(child, _END_SECONDS if written else 0)
         if written and (end is None or end.signal is not None):
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                await _over(await self._start("sweep", written, null), _END_SECONDS)
-            except SandboxLost:
-                return  # and the draft with it
-            finally:
-                os.close(null)
+            with suppress(SandboxLost):  # and the draft with it
+                sweeping = await self._guest.transfer("sweep", written, (null, null, null))
+                await _over(sweeping, _END_SECONDS)
 
 
 class _Transfer:

@@ -15,9 +15,11 @@ from terraphim_rlm.engine import hands
 from terraphim_rlm.engine.replies import commands, parse
 from terraphim_rlm.guest import frames
 from terraphim_rlm.sandbox import queue
-from terraphim_rlm.sandbox.languages import python, runners
+from terraphim_rlm.sandbox.languages import python
 from terraphim_rlm.sandbox.link import execution, transfers
+from terraphim_rlm.sandbox.link.body import Body
 from terraphim_rlm.sandbox.link.channel import ChannelBroken
+from terraphim_rlm.sandbox.link.room import Room
 from terraphim_rlm.sandbox.pool import pool
 from terraphim_rlm.testing.attack.weak import Place, attribute
 
@@ -26,7 +28,7 @@ def any_number(_place: Place) -> AbstractContextManager[None]:
     """Whatever execution a cell names, it is taken for the one that runs."""
     checked = python.Interpreter._frame
 
-    def frame(self: Any, body: python.Body, kind: int, number: int, data: bytes) -> None:
+    def frame(self: Any, body: Body, kind: int, number: int, data: bytes) -> None:
         own = self._running.number if self._running and kind in (frames.DONE, frames.FINAL) else number
         checked(self, body, kind, own, data)
 
@@ -35,9 +37,13 @@ def any_number(_place: Place) -> AbstractContextManager[None]:
 
 def input_from_a_file(place: Place) -> AbstractContextManager[None]:
     """Standard input is a descriptor of a host file instead of a sealed memory file."""
-    return attribute(
-        runners, "sealed", lambda _name, _pieces: os.open(place.canary, os.O_RDONLY | os.O_CLOEXEC)
-    )
+
+    def opened(room: Room, _name: str, _pieces: object) -> int:
+        fd = os.open(place.canary, os.O_RDONLY | os.O_CLOEXEC)
+        room.callback(os.close, fd)
+        return fd
+
+    return attribute(Room, "sealed", opened)
 
 
 def _unpickled(body: bytes) -> dict[str, Any]:

@@ -109,10 +109,10 @@ async def attack(
         progress: gets a line for each playing of a row.
 
     Returns:
-        `{"backend", "cases", "passed", "failed": [ids], "not_run": {id: reason}, "p0_failed": [ids],
+        `{"backend", "cases", "passed", "failed": [ids], "why": {id: reason}, "not_run": {id: reason}, "p0_failed": [ids],
         "controls_proven", "tier", "repeats", "seed", "p1_rate", "hung": [ids], "met", "seconds"}`.
         `cases` are those of the catalogue, so that `passed`, `failed` and `not_run` (without `ID control`) come to it.
-        A row counts as failed when one playing did, or its control did no harm. A P0 row without a control says why in
+        A row counts as failed when one playing did, or its control did no harm; `why` has both reasons. A P0 row without a control says why in
         `not_run` as `ID control`. `met`: no P0 row failed, P1 rows reach their rate, nothing hung.
 
     Raises:
@@ -182,6 +182,7 @@ def summary(backend: str, plan: Plan, played: Mapping[str, Played]) -> dict[str,
         "cases": cases,
         "passed": sum(word == "passed" for word in verdicts.values()),
         "failed": failed,
+        "why": {key: _reason(played[key]) for key in failed},
         "not_run": {**not_run, **unbuilt},
         "p0_failed": p0_failed,
         "controls_proven": sum(each.control.verdict == "passed" for each in played.values()),
@@ -192,6 +193,12 @@ def summary(backend: str, plan: Plan, played: Mapping[str, Played]) -> dict[str,
         "hung": hung,
         "met": not p0_failed and not hung and (rate is None or rate >= P1_RATE),
     }
+
+
+def _reason(played: Played) -> str:
+    """Why a row counts as failed."""
+    unproven = f"control: {played.control.why}" if played.control.verdict == "failed" else ""
+    return "; ".join(filter(None, (played.why, unproven)))
 
 
 def p1_rate(played: Mapping[str, Played]) -> float | None:

@@ -43,6 +43,7 @@ from terraphim_rlm.sandbox.keeper.client import Fork, Keeper, KeeperStatistics, 
 from terraphim_rlm.sandbox.keeper.doorways import Door
 from terraphim_rlm.sandbox.keeper.file_states import Place
 from terraphim_rlm.sandbox.keeper.waiting import settle
+from terraphim_rlm.sandbox.link.room import asked
 from terraphim_rlm.sandbox.machine import GuestMachine
 from terraphim_rlm.sandbox.packages.build import INSIDE as PACKAGES
 
@@ -115,11 +116,13 @@ class Bubblewrap:
 
     async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
-        return await GuestMachine.started(await self.boot(spec), spec, self.toolchain)
+        with asked(SandboxStartFailed):  # on the way modules are loaded and files are read
+            return await GuestMachine.started(await self.boot(spec), spec, self.toolchain)
 
     def toolchain(self, language: str) -> Toolchain:
         """See `contract.Backend.toolchain`."""
-        return toolchains.found(language, host.drop_uid())
+        with asked():
+            return toolchains.found(language, host.drop_uid())
 
     async def boot(self, spec: SandboxSpec) -> Link:
         """A sandbox whose guest has greeted; the greeting is still in the socket. Raises as `create`."""
@@ -225,17 +228,16 @@ class Bubblewrap:
     def _expected(
         self, machine: starting.Machine, enforced: Iterable[str], seconds: float
     ) -> ExecutorCapabilities:
-        languages = toolchains.languages(host.drop_uid())
         held = limits.expected(set(enforced))
         kept: dict[str, Literal["files", "files+interpreter"]] = {
-            name: "files+interpreter" if name in _WITH_STATE else "files" for name in languages
+            name: "files+interpreter" if name in _WITH_STATE else "files" for name in machine.languages
         }
         return ExecutorCapabilities(
             backend=NAME,
             isolation_level="namespaces",
             supports_snapshots=kept,
             supports_network=True,
-            languages=languages,
+            languages=machine.languages,
             limits=held,
             not_enforced=limits.not_enforced(held),
             max_session_duration=None,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import BackendUnavailable
+from terraphim_rlm.sandbox.link.room import is_full
 
 SANDBOX_UID = 64321
 """Kernel uid of sandboxes that root starts: nobody's, so that root's files and sysctls stay out of reach."""
@@ -184,7 +185,9 @@ def _ask(path: str) -> GuestPython | None:
     try:
         answer = process.run([path, "-I", "-S", "-c", _ASK], timeout=20)
         major, minor, micro, magic, tag, prefix = answer.stdout.decode().strip().split(" ", 5)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, OSError) and is_full(error):  # not for good: it is asked once
+            raise
         return None
     version = (int(major), int(minor), int(micro))
     return GuestPython(path, os.path.realpath(prefix), version, bytes.fromhex(magic), tag)
@@ -222,7 +225,9 @@ def huge_pages() -> dict[str, bytes]:
     for name in ("enabled", "hpage_pmd_size"):
         try:
             found[str(folder / name)] = (folder / name).read_bytes()[:100]
-        except OSError:
+        except OSError as error:
+            if is_full(error):  # not for good: this is looked at once
+                raise
             return {}
     return found
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from terraphim_rlm.core.errors import SandboxStartFailed
 from terraphim_rlm.core.values import Resources
-from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp
+from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, seccomp, toolchains
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import guest_files
 from terraphim_rlm.sandbox.keeper.client import Kept, Launch
 from terraphim_rlm.sandbox.keeper.waiting import settle
 from terraphim_rlm.sandbox.link.memory import sealed
+from terraphim_rlm.sandbox.link.room import no_room
 
 _START_SECONDS = 20.0
 PER_PROCESS: Mapping[str, int] = {"CORE": 0, "NOFILE": 512, "SIGPENDING": 1024, "MSGQUEUE": 0}
@@ -33,6 +34,7 @@ class Machine(NamedTuple):
     bwraps: list[str]
     python: host.GuestPython
     guest: Mapping[str, bytes]
+    languages: tuple[str, ...]
 
 
 def machine() -> Machine:
@@ -44,7 +46,7 @@ def machine() -> Machine:
     seccomp.program()
     uid = host.drop_uid()
     python = host.guest_python(uid)
-    return Machine(uid, host.bwraps(uid), python, guest_files(python))
+    return Machine(uid, host.bwraps(uid), python, guest_files(python), toolchains.languages(uid))
 
 
 class Held(NamedTuple):
@@ -99,7 +101,7 @@ def ends(theirs: ExitStack, own: ExitStack) -> Ends:
         theirs.callback(os.close, complain)
         os.set_blocking(complain, True)
     except OSError as error:
-        raise _no_room(error) from error
+        raise no_room(error, SandboxStartFailed) from error
     return Ends(ours, said, {argv.GUEST_FD: its, 0: nothing, 1: complain, 2: complain})
 
 
@@ -115,15 +117,8 @@ def launch(theirs: ExitStack, ends: Ends, command: Sequence[str], contents: Iter
             fds[number] = sealed("trlm", [data])
             theirs.callback(os.close, fds[number])
     except OSError as error:
-        raise _no_room(error) from error
+        raise no_room(error, SandboxStartFailed) from error
     return Launch(command, argv.ENV, fds, argv.INFO_FD)
-
-
-def _no_room(error: OSError) -> SandboxStartFailed:
-    return SandboxStartFailed(
-        f"The sandbox could not be prepared: {error.strerror}.",
-        fix="Raise the limit of open files (`ulimit -n 1024`), or keep fewer sandboxes at once.",
-    )
 
 
 async def greeted(ends: Ends, kept: Kept, resources: Resources) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from terraphim_rlm.core.errors import ToolchainMissing
 from terraphim_rlm.sandbox.backends.bubblewrap.host import readable_by
 from terraphim_rlm.sandbox.contract import Toolchain
+from terraphim_rlm.sandbox.link.room import is_full
 
 _ALWAYS = ("python", "bash")
 _RUST_INSIDE = "/trlm/rust"
@@ -98,7 +99,9 @@ def _rustup(uid: int | None) -> Toolchain | None:
     try:
         with (home / "settings.toml").open("rb") as file:
             name = tomllib.load(file).get("default_toolchain")
-    except (OSError, tomllib.TOMLDecodeError):
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        if isinstance(error, OSError) and is_full(error):  # not for good: it is looked for once
+            raise
         return None
     if not isinstance(name, str) or "/" in name or name.startswith("."):
         return None

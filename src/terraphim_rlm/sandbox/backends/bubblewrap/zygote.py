@@ -13,6 +13,7 @@ from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap import argv, diagnosis, host, starting
 from terraphim_rlm.sandbox.backends.bubblewrap.bundle import INSIDE
 from terraphim_rlm.sandbox.keeper.client import Keeper, Kept
+from terraphim_rlm.sandbox.link.room import is_full
 
 _SCRIPT = "start.pyc"
 _ATTEMPTS = 3
@@ -55,7 +56,11 @@ class Zygote:
         except diagnosis.Refused as refused:  # it would be again
             self._lacking, self._attempts = refused.said, 0
         except RlmError as error:
-            self._lacking, self._attempts = error.message, self._attempts - 1
+            self._lacking = error.message
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._lacking = str(error)
 
     async def _started(self, bwrap: str, machine: starting.Machine) -> Kept:
         guest = {f"{INSIDE}/{name}": data for name, data in machine.guest.items()}
@@ -67,10 +72,12 @@ class Zygote:
             ends = starting.ends(theirs, own)
             launch = starting.launch(theirs, ends, argv.zygote(plan), files.values())
             launch = replace(launch, rlimits=starting.PER_PROCESS, uid=machine.uid, line=argv.LINE_FD)
+            self._attempts -= 1  # only now: want of descriptors here says nothing of the next time
             kept = await self._keeper().launch(launch)
             own.pop_all()
         await starting.greeted(ends, kept, resources)
         ends.ours.close()
+        self._attempts += 1
         return kept
 
     async def close(self) -> None:
