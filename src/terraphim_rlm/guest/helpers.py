@@ -3,6 +3,8 @@
 They are put back before each cell, whatever the code before did to them.
 """
 
+import sys
+
 from . import frames, search
 from .library import load
 from .values import TOO_LARGE, describe
@@ -166,10 +168,12 @@ class Finish:
 
     def final_var(self, name):
         """Gives the value of a variable, named or passed, as the answer."""
-        if isinstance(name, str) and name in self._cell.namespace:
-            name = self._cell.namespace[name]
-        elif isinstance(name, str) and name.isidentifier():
-            raise NameError(f"FINAL_VAR: there is no variable {name!r}")
+        if isinstance(name, str):
+            written = _argument(self._cell.sources, sys._getframe(1))
+            if written != "Name" and name in self._cell.namespace:
+                name = self._cell.namespace[name]
+            elif written == "Constant" and name.isidentifier():
+                raise NameError(f"FINAL_VAR: there is no variable {name!r}")
         self.final(name, _source="FINAL_VAR")
 
     def submit(self, **fields):
@@ -202,6 +206,27 @@ def shell(command, timeout=30):
     )
     text = (done.stdout + done.stderr).decode("utf-8", "replace")
     return text if done.returncode == 0 else f"{text}[exit code {done.returncode}]\n"
+
+
+def _argument(sources, frame):
+    """How the argument of the FINAL_VAR that a frame calls is written: `Constant`, `Name`, .. None where that is not seen.
+
+    The text "Paris" may be a variable's name, or the value of one that was passed: only the code tells.
+    """
+    ast = load("ast")
+    try:
+        tree = ast.parse("".join(sources[frame.f_code.co_filename]))
+    except (KeyError, SyntaxError, ValueError, RecursionError):
+        return None
+    found = {
+        type(call.args[0]).__name__
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") == "FINAL_VAR"
+        and call.args
+        and call.lineno <= frame.f_lineno <= call.end_lineno
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _text(value):

@@ -68,7 +68,7 @@ _BYTES = (bytes, bytearray, memoryview)
 
 def documents(context: Any) -> Iterator[tuple[str, Any]]:
     """`(path, bytes-like)` of whatever a context can be: a folder, text, bytes, a lazy view or a JSON value."""
-    if hasattr(context, "spans"):  # a folder: its files lie one after another in one block of bytes
+    if hasattr(type(context), "spans"):  # a folder: its files lie one after another in one block of bytes
         for path, start, end in context.spans():
             yield path, memoryview(context.bytes)[start:end]
     elif isinstance(context, Mapping) and all(isinstance(item, _BYTES) for item in context.values()):

@@ -98,24 +98,34 @@ class Lines:
         flags = re.MULTILINE | (re.IGNORECASE if ignore_case else 0)
         self.expression = re.compile(pattern, flags)
         self._folded = bool(self.expression.flags & re.IGNORECASE)
-        self.across, self._needles, self._exact = _needed(pattern, flags)
-        if self._folded:
-            self._needles = [needle.lower() for needle in self._needles]
+        self.across, needles, self._exact = _needed(pattern, flags)
+        self._needles = list(dict.fromkeys(needle.lower() if self._folded else needle for needle in needles))
+        self._to_line_end = {needle: re.compile(re.escape(needle) + rb"[^\n]*()") for needle in self._needles}
 
     def spans(self, block):
         """(start, end) of each matching line of a block, without its newline."""
         if not self._needles:
             return self._by_expression(block)
-        return self._by_needles(block, block.lower() if self._folded else block)
+        searched, needles = self._there(block)
+        if len(needles) == 1:
+            return self._by_needle(block, searched, needles[0])
+        return self._by_needles(block, searched, needles)
+
+    def _there(self, block):
+        """The block as it is searched, and the needles that it holds."""
+        searched = block.lower() if self._folded else block
+        return searched, [needle for needle in self._needles if has(searched, needle)]
 
     def count(self, block):
         """How many lines of a block match."""
-        needles = self._needles
-        searched = block.lower() if self._folded else block
-        needles = [needle for needle in needles if has(searched, needle)]
-        if not needles and self._needles:
+        if not self._needles:
+            return sum(1 for _ in self._by_expression(block))
+        searched, needles = self._there(block)
+        if not needles:
             return 0
-        if not needles or sum(map(searched.count, needles)) < _FEW:
+        if self._exact and len(needles) == 1:  # one loop in C, over the lines from the needle to their ends
+            return len(self._to_line_end[needles[0]].findall(searched))
+        if sum(map(searched.count, needles)) < _FEW:
             return sum(1 for _ in self.spans(block))
         search = self.expression.search
         found = [
@@ -125,9 +135,19 @@ class Lines:
         ]
         return len(found) if self._exact else sum(1 for line in found if search(line))
 
-    def _by_needles(self, block, searched):
+    def _by_needle(self, block, searched, needle):
+        exact, search, find, size = self._exact, self.expression.search, searched.find, len(block)
+        at = find(needle)
+        while at >= 0:
+            start = searched.rfind(b"\n", 0, at) + 1
+            end = find(b"\n", at)
+            end = size if end < 0 else end
+            if exact or search(block[start:end]):
+                yield start, end
+            at = find(needle, end)
+
+    def _by_needles(self, block, searched, needles):
         exact, search = self._exact, self.expression.search
-        needles = [needle for needle in self._needles if has(searched, needle)]
         places = [searched.find(needle) for needle in needles]
         while True:
             at = min([place for place in places if place >= 0], default=-1)

@@ -11,6 +11,8 @@ def bind(cell):
     """The search helpers of one cell."""
 
     def source(text):
+        if isinstance(text, (int, float)):
+            raise TypeError(f"the text to work on is {text!r}, a number; leave it out to work on `context`")
         return cell.namespace.get("context") if text is None else text
 
     def grep(pattern, text=None, *, limit=100, ignore_case=False, path=None, count=False):
@@ -36,7 +38,9 @@ def bind(cell):
         return str(data[first:last], "utf-8", "replace")
 
     def chunks(text=None, size=20_000, overlap=0):
-        """Pieces of at most `size` characters, cut at line ends where possible."""
+        """Pieces of at most `size` characters, cut at line ends where possible. `chunks(9)` is `chunks(size=9)`."""
+        if isinstance(text, int) and not isinstance(text, bool):
+            text, size = None, text
         return list(_chunks(source(text), size, overlap))
 
     def slice_(start, end, text=None, *, path=None):
@@ -65,7 +69,8 @@ class _Slice:
 
 def parts(source, path):
     """(name, bytes) of each text in `source`."""
-    if hasattr(source, "spans"):
+    kind = type(source)  # a lazy text would be decoded whole to look for what it has not
+    if hasattr(kind, "spans"):
         return [
             (name, source.bytes[start:end])
             for name, start, end in source.spans()
@@ -170,17 +175,19 @@ def _before(data, position):
 
 def _chunks(source, size, overlap):
     if size <= overlap or overlap < 0:
-        raise ValueError("chunks: size must be larger than overlap")
-    if hasattr(source, "spans"):
+        raise ValueError(f"chunks: the size must be larger than the overlap, not {size} and {overlap}")
+    if hasattr(type(source), "spans"):
         for name in source:
             yield from _chunks(source[name], size, overlap)
         return
+    if not hasattr(type(source), "plain") and not isinstance(source, (str, bytes)):
+        source = str(source)
     position, length = 0, len(source)
     while position < length:
         end = min(position + size, length)
         piece = source[position:end]
-        if end < length:
-            cut = piece.rfind("\n") + 1
+        if end < length and isinstance(piece, (str, bytes)):  # and no list of records
+            cut = piece.rfind("\n" if isinstance(piece, str) else b"\n") + 1
             if cut > size // 2:
                 piece, end = piece[:cut], position + cut
         yield piece

@@ -170,6 +170,15 @@ async def _large(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
         )
     data_dir().mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=data_dir(), prefix="bench-") as folder:
+        for size in sizes.growing_megabytes:
+            smaller = inputs.text_file(Path(folder) / f"{size}.txt", size)
+            yield row(
+                f"growth: grep of {size} MB",
+                "s",
+                [seconds for seconds, _ in await inputs.greps(smaller, "000 the quick", 3)],
+                None,
+                why="a word of every thousandth line, counted",
+            )
         file = inputs.text_file(Path(folder) / "large.txt", sizes.megabytes)
         async for one in _of_a_file(file, sizes, beside):
             yield one
@@ -197,7 +206,7 @@ async def _of_a_file(file: Path, sizes: Sizes, beside: Beside) -> AsyncIterator[
         yield row(
             f"grep of {sizes.megabytes:,} MB: {what}",
             "x",
-            await inputs.greps(file, pattern, 3),
+            [times for _, times in await inputs.greps(file, pattern, 5)],
             2,
             why=f"grep({pattern!r}, count=True) in a cell, over the time of `grep -cE` on the file",
         )

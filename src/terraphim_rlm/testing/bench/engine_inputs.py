@@ -24,6 +24,8 @@ PATTERNS = {
     "a number after a word": r"needle [0-9]+",
     "one of two words": "needle|haystack",
     "a word of every thousandth line": "000 the quick",
+    "a word of every tenth line": "0 the quick",
+    "a word of every line": "quick",
 }
 
 
@@ -117,22 +119,23 @@ def _anonymous(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Anonymous:"))
 
 
-async def greps(path: Path, pattern: str, count: int) -> list[float]:
-    """How many times as long as `grep -cE` a search of the same file takes in a cell."""
+async def greps(path: Path, pattern: str, count: int) -> list[tuple[float, float]]:
+    """Seconds of a search of a file in a cell, and how many times as long it takes as `grep -cE` on the same file."""
     context = await asyncio.to_thread(make_context, path)
     try:
         async with open_sandbox() as box:
             box.python.give(context.handover())
             await said(box, "len(context)")
-            return [await _ratio(box, path, pattern) for _ in range(count)]
+            return [await _grep(box, path, pattern) for _ in range(count)]
     finally:
         context.close()
 
 
-async def _ratio(box: Sandbox, path: Path, pattern: str) -> float:
+async def _grep(box: Sandbox, path: Path, pattern: str) -> tuple[float, float]:
     started = time.perf_counter()
     done = await asyncio.to_thread(process.run, ["grep", "-cE", pattern, str(path)], timeout=120)
     theirs = time.perf_counter() - started
     started = time.perf_counter()
     await expect(box, f"print(grep({pattern!r}, count=True))", done.stdout.decode())
-    return (time.perf_counter() - started) / theirs
+    ours = time.perf_counter() - started
+    return ours, ours / theirs
