@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,3 +122,36 @@ async def test_a_script_gives_our_answer_and_what_was_sent() -> None:
     assert 0.01 <= told["answer"][0] < 5
     assert (told["error"], told["calls"], told["usage"]) == (None, 22, 22)
     assert told["requests"][0]["messages"][0][0] == "system"
+
+
+STARTS = """
+import sys, time
+from terraphim_rlm.core import process
+from terraphim_rlm.testing.engines.leash import Leash
+
+leash = Leash()
+process.start(leash.argv(sys.executable, sys.argv[1]), pass_fds=[leash.fd], stdout=None)
+time.sleep(60)
+"""
+PEER_THAT_WORKS = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+import os
+print(os.getpid(), child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_peer_and_what_it_started_end_with_whoever_started_it(tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "peer.py"
+    script.write_text(PEER_THAT_WORKS)
+    with subprocess.Popen([sys.executable, "-c", STARTS, str(script)], stdout=subprocess.PIPE) as bench:
+        assert bench.stdout is not None
+        pids = [int(pid) for pid in bench.stdout.readline().split()]
+        ends = [os.pidfd_open(pid) for pid in pids]
+        assert select.select(ends, [], [], 0)[0] == []
+        bench.send_signal(how)
+        for end in ends:
+            assert select.select([end], [], [], 20)[0] == [end]
+            os.close(end)

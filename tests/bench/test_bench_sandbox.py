@@ -17,6 +17,7 @@ from terraphim_rlm.core.values import Snapshot
 from terraphim_rlm.faces.cli.app import run
 from terraphim_rlm.testing.bench import endurance, peers, sandbox, speed
 from terraphim_rlm.testing.bench.rows import Goal, row, summary
+from terraphim_rlm.testing.engines.leash import Leash
 
 pytestmark = pytest.mark.anyio
 SMALL = sandbox.Sizes(
@@ -160,14 +161,16 @@ async def test_independent_executions_that_share_a_sandbox_are_found_out(
 @pytest.mark.sandbox
 def test_a_peer_works_in_a_process_of_its_own_and_tells_its_version() -> None:
     for work in ("cold start", "round trip", "command", "idle memory", "independent", "warm"):
-        told = peers.worked("bwrap python3", sys.executable, work, 0.2)
+        with Leash() as leash:
+            told = peers.worked("bwrap python3", sys.executable, work, 0.2, leash)
         assert told["p50"] > 0, (work, told)
         assert told["version"].count(".") == 2
 
 
 def test_a_peer_that_cannot_run_gives_its_error_and_no_figure() -> None:
     for work in ("cold start", "independent"):
-        told = peers.worked("smolagents", sys.executable, work, 0.2)
+        with Leash() as leash:
+            told = peers.worked("smolagents", sys.executable, work, 0.2, leash)
         assert set(told) == {"version", "error"}
         assert "smolagents" in told["error"]
 

@@ -24,6 +24,7 @@ from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.sandbox.backends.bubblewrap import host
 from terraphim_rlm.testing.bench.rows import summary
+from terraphim_rlm.testing.engines.leash import Leash
 
 AT_ONCE = 4
 """Independent executions in flight together, ours and the peers'."""
@@ -59,7 +60,8 @@ class Peers:
         """What each took for `work`: its version and figures, or its error."""
         found: dict[str, Any] = {name: {"error": error} for name, error in self._missing.items()}
         for name, python in self._pythons.items():
-            found[name] = await asyncio.to_thread(worked, name, python, work, self._seconds)
+            with Leash() as leash:  # left early, it ends the peer, and so the thread that waits for it
+                found[name] = await asyncio.to_thread(worked, name, python, work, self._seconds, leash)
         return found
 
 
@@ -109,11 +111,12 @@ def _install(requirement: str, place: Path, folder: Path) -> None:
         raise OSError(f"{end.fault}: {end.reason}")
 
 
-def worked(name: str, python: str, work: str, seconds: float) -> dict[str, Any]:
+def worked(name: str, python: str, work: str, seconds: float, leash: Leash) -> dict[str, Any]:
     """One work of one peer, in a process of its own."""
     try:
-        argv = [python, "-I", str(_SCRIPT), name, work, str(seconds), json.dumps(_programs())]
-        ended = process.run(argv, timeout=_SECONDS, env=process.inherited_env("HOME", "DOCKER_HOST"))
+        argv = leash.argv(python, str(_SCRIPT), name, work, str(seconds), json.dumps(_programs()))
+        env = process.inherited_env("HOME", "DOCKER_HOST")
+        ended = process.run(argv, timeout=_SECONDS, env=env, pass_fds=[leash.fd])
         told = json.loads(ended.stdout)
     except subprocess.TimeoutExpired:
         return {"error": f"it was not done after {_SECONDS:.0f} s"}

@@ -14,6 +14,7 @@ from typing import Any
 from terraphim_rlm.core import process
 from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.testing.bench.peers import Peer, python_of
+from terraphim_rlm.testing.engines.leash import Leash
 
 ENGINES = (
     Peer("rlms", "rlms==0.1.3"),
@@ -32,6 +33,7 @@ class PeerEngine:
         self.version: str | None = None
         self._peer = peer
         self._process: subprocess.Popen[bytes] | None = None
+        self._leash: Leash | None = None
         self._python: str | None = None
 
     async def job(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -69,8 +71,10 @@ class PeerEngine:
         if self._process is None:
             if self._python is None:
                 self._python = python_of(self._peer)
+            self._leash = leash = Leash()
             self._process = process.start(
-                [self._python, "-I", str(_SCRIPT), self.name],
+                leash.argv(self._python, str(_SCRIPT), self.name),
+                pass_fds=[leash.fd],
                 env=process.inherited_env("HOME"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -86,6 +90,8 @@ class PeerEngine:
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
         running.wait()
+        if self._leash is not None:
+            self._leash.close()
         for stream in (running.stdin, running.stdout):
             if stream is not None:
                 with suppress(BrokenPipeError):
