@@ -266,3 +266,44 @@ async def test_an_interpreter_that_ends_while_it_starts_is_an_error_with_a_name(
     assert (await one.execute("print(2)", timeout=5)).stdout == b"2\n"
     await one.close()
     context.close()
+
+
+@pytest.mark.parametrize("spoken", ["python", "bash", "sh"])
+async def test_which_files_an_execution_changed_is_told_to_who_asks(box: Sandbox, spoken: str) -> None:
+    await box.files.write("kept.txt", "as it was")
+    await box.files.write("old/gone.txt", "x")
+    await box.files.write("edited.txt", "before")
+    command = "echo new > made.txt; mkdir -p deep/er; echo 2 > deep/er/one.txt; echo changed > edited.txt; rm -r old"
+    if spoken == "sh":
+        result, again = await box.sh(command, changes=True), await box.sh("true", changes=True)
+    else:
+        code = f"_ = sh({command!r})" if spoken == "python" else command
+        code = f"import subprocess\nsubprocess.run({command!r}, shell=True)" if spoken == "python" else code
+        result = await box.run(code, spoken, changes=True)
+        again = await box.run("1" if spoken == "python" else "true", spoken, changes=True)
+    unasked = await box.run("open('unasked', 'w').close()")
+
+    assert result.files_changed == (
+        "deep",
+        "deep/er",
+        "deep/er/one.txt",
+        "edited.txt",
+        "made.txt",
+        "old",
+        "old/gone.txt",
+    )
+    assert (again.files_changed, unasked.files_changed) == ((), ())
+
+
+async def test_of_very_many_changed_files_the_first_are_named(box: Sandbox) -> None:
+    result = await box.run("for n in range(1100): open(f'{n:04d}', 'w').close()", changes=True)
+
+    assert result.files_changed == tuple(f"{n:04d}" for n in range(1000))
+    assert result.notes == ("It changed 1,100 files; the first 1,000 are named.",)
+
+
+async def test_that_changes_are_not_known_is_said_and_costs_no_result(box: Sandbox) -> None:
+    result = await box.run("import os\nprint('ran')\nos.chmod('/work', 0)", changes=True)
+
+    assert (result.stdout, result.status, result.files_changed) == ("ran\n", "ok", ())
+    assert result.notes[-1].startswith("Which files it changed is not known: ")

@@ -202,6 +202,7 @@ class ExecutionResult:
     spill_path: str | None = None
     """A file with the whole output, when it was longer than what is returned."""
     files_changed: tuple[str, ...] = ()
+    """What it made, changed or removed in the work folder, relative to that; empty unless `changes=True` asked for it."""
     state_after: Literal["kept", "lost", "unknown"] = "kept"
     backend: str = ""
     limits_enforced: Mapping[str, Enforcement] = field(default_factory=dict)

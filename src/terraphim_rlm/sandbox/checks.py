@@ -32,6 +32,8 @@ class Options(TypedDict, total=False):
     """Gets (`stdout` or `stderr`, text) as it comes."""
     wait: float | None
     """Seconds that it may stand in the queue; None = as long as it takes, 0 = refuse when busy (`SandboxBusy`)."""
+    changes: bool
+    """True names in `files_changed` what it made, changed or removed in the work folder. Costs two listings of it."""
 
 
 def request(code: str, spoken: Language, options: Options) -> Request:

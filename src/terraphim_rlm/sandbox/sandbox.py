@@ -19,7 +19,7 @@ from terraphim_rlm.core.values import (
     Snapshot,
     SnapshotDiff,
 )
-from terraphim_rlm.sandbox import results
+from terraphim_rlm.sandbox import changes, results
 from terraphim_rlm.sandbox.checks import Options, request
 from terraphim_rlm.sandbox.contract import HOME, ROOTS, Backend, Machine, MachineFiles, Request, SandboxSpec
 from terraphim_rlm.sandbox.files import Files
@@ -106,17 +106,18 @@ class Sandbox:
             SandboxLost: the sandbox has ended.
             ToolchainMissing: nothing here runs this language; what to install is named.
         """
-        return await self._execute(request(code, _named(language), options), options.get("wait"))
+        return await self._execute(request(code, _named(language), options), options)
 
     async def sh(self, command: str, **options: Unpack[Options]) -> ExecutionResult:
         """Runs one shell command from start to end; shares the files, not the variables, of `run`. Raises the same."""
-        return await self._execute(request(command, SHELL, options), options.get("wait"))
+        return await self._execute(request(command, SHELL, options), options)
 
-    async def _execute(self, asked: Request, wait: float | None) -> ExecutionResult:
+    async def _execute(self, asked: Request, options: Options) -> ExecutionResult:
         machine = self.machine
-        async with machine.turns.turn(asked.language, line=machine.line, wait=wait):
+        async with machine.turns.turn(asked.language, line=machine.line, wait=options.get("wait")):
             refused = self.refused
             try:
+                before = await changes.listing(machine.files) if options.get("changes") else None
                 if asked.language in RECIPES:
                     end = await Compiler(self._backend, self._spec.resources).run(asked, machine)
                 else:
@@ -124,8 +125,14 @@ class Sandbox:
             except asyncio.CancelledError:
                 self._tally.executed("cancelled", asked.language, 0.0, 0)
                 raise
+            changed, notes = ((), ()) if before is None else await changes.since(before, machine.files)
         # The sandbox may have been closed meanwhile.
-        return self._result(machine, end, asked.language, refused)
+        result = self._result(machine, end, asked.language, refused)
+        return (
+            replace(result, files_changed=changed, notes=(*result.notes, *notes))
+            if before is not None
+            else result
+        )
 
     async def stream(
         self, code: str, language: str = "python", **options: Unpack[Options]
