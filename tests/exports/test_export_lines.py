@@ -73,7 +73,7 @@ def test_a_run_cut_off_after_any_event_is_exported(form: str) -> None:
     whole = len(lines(Written().run)) - 2
     for upto in range(1, whole + 1, 3):
         made = export_run(Written(upto=upto).run, form)
-        assert made.text.strip()
+        assert made.text.strip() or (form == "sft" and upto < 3)  # nobody was asked yet
     found = lines(Written(upto=5).run)
     check(found)
     assert found[-1] == {"kind": "end", "events": 5, "finished": False}

@@ -19,9 +19,9 @@ EventType = Literal[
     "run.finished",  # {status, termination, usage, seconds}
     "node.started",  # {depth, question}; of a child also {place, call_id, item}: its folder, and who asked for it
     "node.finished",  # {depth, termination}
-    "turn.request",  # {turn, messages, tokens_estimate}
+    "turn.request",  # {turn, messages, tokens_estimate, compacted, told, system}: the newest message; the first one once
     "turn.reply",  # {turn, text, usage, finish_reason, seconds}
-    "turn.parsed",  # {turn, commands: [{kind, ..}], dropped, notice}
+    "turn.parsed",  # {turn, commands: [{kind, ..}], dropped, notice, kept}: kept is what the transcript holds, if not all
     "cell.started",  # {turn, execution_id, language, code}
     "cell.output",  # {execution_id, stream, text}
     "cell.finished",  # {execution_id, status, stdout, stderr, error, duration_ms}

@@ -31,7 +31,8 @@ async def ask_directly(task: Task, asker: Asker, account: Account, tell: Teller)
     tell.told(tell.known.began)("node.started", depth=0, question=task.question)
     try:
         if known is None:
-            tell("turn.request", turn=1, messages=len(messages))
+            system, told = (message.content for message in messages)
+            tell("turn.request", turn=1, messages=len(messages), told=told, system=system)
             tell.known.reply(1)  # raises where nothing may be asked
         reply = known or await asker.ask(task.model, account, request)
     except BudgetExceeded as error:

@@ -31,6 +31,8 @@ from terraphim_rlm.engine.transcript import Transcript
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.llm.profiles import PROFILES
 
+EMPTY = "(empty reply)"
+"""Stands in a transcript for a reply of which nothing is kept."""
 _MOST_SILENT = 3
 """Replies in a row without a command that end the run as stalled."""
 _MOST_CORRECTIONS = 2
@@ -136,8 +138,8 @@ class Node:
         if reply.finish_reason == "refusal":
             raise ModelRefused(f"The model refused: {reply.text[:500]}")
         parsed = parse_cut(reply.text) if reply.finish_reason == "length" else parse(reply.text)
-        tell("turn.parsed", turn=turn, **_parsed(parsed))
-        self._transcript.heard(parsed.transcript or "(empty reply)")
+        tell("turn.parsed", turn=turn, **_parsed(parsed, reply.text))
+        self._transcript.heard(parsed.transcript or EMPTY)
         return parsed
 
     async def _asked(self, turn: int, said: str, known: ModelReply | None) -> ModelReply:
@@ -156,6 +158,8 @@ class Node:
                 messages=len(transcript.messages),
                 tokens_estimate=transcript.tokens,
                 compacted=transcript.compactions > before,
+                told=transcript.messages[-1].content,
+                **({"system": transcript.messages[0].content} if turn == 1 else {}),
             )
             if known is not None:
                 return known
@@ -260,8 +264,10 @@ def _step(done: Done) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
-def _parsed(parsed: ParsedReply) -> dict[str, Any]:
+def _parsed(parsed: ParsedReply, said: str) -> dict[str, Any]:
+    kept = parsed.transcript or EMPTY
     return {
+        **({"kept": kept} if kept != said else {}),
         "commands": [
             {"kind": command.kind, "start": command.start, "end": command.end} for command in parsed.commands
         ],

@@ -12,7 +12,7 @@ from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import Voice, speaking, write_out
 from terraphim_rlm.faces.cli.words import plural, size
 
-_FORMATS = "jsonl|html"
+_FORMATS = "jsonl|upstream|rlms|otel|sft|html"
 
 
 def export(

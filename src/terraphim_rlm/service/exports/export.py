@@ -14,7 +14,11 @@ from terraphim_rlm.core.errors import DiskFull, InvalidArgument
 from terraphim_rlm.service.exports.html import as_page
 from terraphim_rlm.service.exports.lines import as_lines
 from terraphim_rlm.service.exports.masking import Mask
+from terraphim_rlm.service.exports.rlms import as_log
+from terraphim_rlm.service.exports.spans import as_spans
 from terraphim_rlm.service.exports.story import Story, tell
+from terraphim_rlm.service.exports.transcript import as_trajectories
+from terraphim_rlm.service.exports.upstream import as_trajectory
 from terraphim_rlm.service.runs import show_run
 from terraphim_rlm.store.reader import RunDetail, RunNode
 
@@ -80,6 +84,13 @@ def _json_lines(objects: Iterable[Mapping[str, Any]]) -> str:
 
 FORMATS: dict[str, tuple[str, Callable[[Story], str]]] = {
     "jsonl": ("every event, by our own schema", lambda story: _json_lines(as_lines(story))),
+    "upstream": (
+        "the trajectory log of the Rust crate terraphim_rlm",
+        lambda story: _json_lines(as_trajectory(story)),
+    ),
+    "rlms": ("the log of the Python library rlms", lambda story: _json_lines(as_log(story))),
+    "otel": ("OpenTelemetry spans, as OTLP's JSON", lambda story: _json_lines([as_spans(story)])),
+    "sft": ("chat messages for training, a node a line", lambda story: _json_lines(as_trajectories(story))),
     "html": ("one page to look at: tree, timeline, cost, quotes", as_page),
 }
 """Name -> what it is, and how it is made."""

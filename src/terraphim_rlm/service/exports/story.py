@@ -17,7 +17,7 @@ Data = Mapping[str, Any]
 RawEvent = Mapping[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """A sub-call of a cell."""
 
@@ -36,7 +36,7 @@ class Call:
     error: Data = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Cell:
     """Code that ran."""
 
@@ -60,7 +60,7 @@ class Cell:
         return text(self.result, stream) if self.result else self.said.get(stream, "")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
     """A request to the node's model, its reply, and what was done with it."""
 
@@ -75,7 +75,7 @@ class Turn:
     cells: list[Cell] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """A conversation about one question."""
 
@@ -170,6 +170,8 @@ def _take(story: Story, node: Node, event: RawEvent, data: Data) -> None:
     kind, at = str(event.get("type")), number(event, "time")
     if kind in ("run.started", "run.finished", "answer") and event["parent"] is None:
         setattr(story, _RUN[kind], data)
+    elif kind == "run.resumed":  # the end that was written before it was none
+        story.finished = {}
     elif (step := _STEPS.get(kind)) is not None:
         step(node, at, data)
 
@@ -245,6 +247,12 @@ def _call_started(node: Node, at: float, data: Data) -> None:
     node.calls_by_id[call.id] = call
 
 
+def _call_item(node: Node, at: float, data: Data) -> None:
+    """One of several questions is settled; what the call came to replaces what is known of it by then."""
+    if (call := node.calls_by_id.get(text(data, "call_id"))) is not None and call.finished is None:
+        call.usage += usage(data)
+
+
 def _call_finished(node: Node, at: float, data: Data) -> None:
     if (call := node.calls_by_id.get(text(data, "call_id"))) is None:
         return
@@ -271,6 +279,7 @@ _STEPS: dict[str, Callable[[Node, float, Data], None]] = {
     "cell.output": _cell_output,
     "cell.finished": _cell_finished,
     "call.started": _call_started,
+    "call.item": _call_item,
     "call.finished": _call_finished,
     "verdict": _verdict,
     "error": lambda node, at, data: node.errors.append(data),
