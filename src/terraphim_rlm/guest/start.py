@@ -59,12 +59,10 @@ def find_packages():
 
 
 class Pack:
-    """Imports the guest's modules from one file. A file each costs every start a descriptor and a dozen calls."""
+    """Imports the guest's modules from one piece. A file each costs every start a descriptor and a dozen calls."""
 
-    def __init__(self, path):
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        self._modules = marshal.loads(posix.read(fd, posix.fstat(fd).st_size))
-        posix.close(fd)
+    def __init__(self, packed):
+        self._modules = marshal.loads(packed)
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._modules:
@@ -81,9 +79,26 @@ class Pack:
         exec(marshal.loads(self._modules[module.__name__]), module.__dict__)  # noqa: S102 - as the host packed it
 
 
+def read(path):
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    data = posix.read(fd, posix.fstat(fd).st_size)
+    posix.close(fd)
+    return data
+
+
+def main_of_tunnel(packed, limits, program):
+    """Where the guest came over the stream that it is to serve: see `tunnel.py`."""
+    sys.meta_path.insert(0, Pack(packed))
+    sys.path.insert(0, "")
+    from guest.tunnel import main as run
+
+    find_packages()
+    run(limits, program)
+
+
 def main(arguments):
     if posix.access(PACK, posix.F_OK):
-        sys.meta_path.insert(0, Pack(PACK))
+        sys.meta_path.insert(0, Pack(read(PACK)))
         sys.path.insert(0, "")
     else:
         sys.path.insert(0, FOLDER.rsplit("/", 1)[0])

@@ -26,21 +26,26 @@ def main(fd, limits):
     """Serves the host until its socket closes; then the sandbox ends with this process."""
     host = _socket.socket(fileno=fd)
     posix.set_inheritable(fd, False)
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    set_dumpable(0)
-    _limit(limits)
-    posix.umask(0o022)
     children, paused = {}, {}
-    wake = _child_events()
+    wake = prepare(limits)
     host.send(REPORT.pack(HELLO, 0, *sys.version_info[:3]))
     poller = _poller(host.fileno(), wake)
     while True:
         for ready, _event in poller.poll():
             if ready == wake:
                 drain(wake)
-                _reap(host, children)
+                reap(host, children)
             elif not _serve(host, children, paused):
                 posix._exit(0)
+
+
+def prepare(limits):
+    """Makes this process one that nobody inside can look into or end; what turns readable when a child ends."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    set_dumpable(0)
+    _limit(limits)
+    posix.umask(0o022)
+    return _child_events()
 
 
 def _poller(*fds):
@@ -108,6 +113,12 @@ def _serve(host, children, paused):
     if not data:
         return False
     request = marshal.loads(data)  # made by the host, never by code in the sandbox
+    carry_out(host, children, paused, request, fds)
+    return True
+
+
+def carry_out(host, children, paused, request, fds):
+    """One request. Closes its descriptors."""
     number = request["id"]
     try:
         if request["op"] in _STARTS:
@@ -122,7 +133,6 @@ def _serve(host, children, paused):
     finally:
         for fd in fds:
             posix.close(fd)
-    return True
 
 
 def _descriptors(ancillary):
@@ -366,7 +376,8 @@ def _state(name):
     return "X" if int(fields[6]) & _EXITING else fields[0].decode(), int(fields[1])
 
 
-def _reap(host, children):
+def reap(host, children):
+    """Tells of the children that have ended."""
     while True:
         try:
             pid, status = posix.waitpid(-1, posix.WNOHANG)

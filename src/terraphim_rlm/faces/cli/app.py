@@ -22,6 +22,7 @@ from terraphim_rlm.faces.cli import (
     execute,
     export,
     history,
+    image,
     kg,
     models,
     parse,
@@ -140,6 +141,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "pool": (
         "Sandboxes kept ready for the next sessions.",
         {"status": pool.status, "warm": pool.warm, "drain": pool.drain},
+    ),
+    "image": (
+        "Root filesystems for sandboxes in containers.",
+        {"build": image.build, "list": image.list_images, "check": image.check},
     ),
     "bench": (
         "Measures this installation.",

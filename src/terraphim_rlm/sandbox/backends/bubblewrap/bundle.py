@@ -36,19 +36,24 @@ sys.stdout.buffer.write(marshal.dumps(code, 2))
 @cache
 def guest_files(python: GuestPython) -> dict[str, bytes]:
     """The guest for `python`: its program, and all its modules in one file. Kept on disk between processes."""
-    sources = {
+    texts = sources()
+    digest = sha256(marshal.dumps((sorted(texts.items()), python.magic, INSIDE), 2)).hexdigest()
+    store = _store(digest)
+    files = _load(store) if store else None
+    if files is None:
+        files = packed(compiled(texts, python))
+        if store:
+            _save(store, files)
+    return files
+
+
+def sources() -> dict[str, bytes]:
+    """The guest's own files by their names."""
+    return {
         str(path.relative_to(_FOLDER)): path.read_bytes()
         for path in sorted(_FOLDER.rglob("*.py"))
         if not path.name.startswith(".")
     }
-    digest = sha256(marshal.dumps((sorted(sources.items()), python.magic, INSIDE), 2)).hexdigest()
-    store = _store(digest)
-    files = _load(store) if store else None
-    if files is None:
-        files = packed(compiled(sources, python))
-        if store:
-            _save(store, files)
-    return files
 
 
 def _store(digest: str) -> Path | None:
@@ -74,12 +79,15 @@ def compiled(sources: dict[str, bytes], python: GuestPython) -> dict[str, bytes]
 
 def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The program, and `pack`, from which it imports the rest: `marshal` of module -> its code; see `guest/start.py`."""
-    modules = {_module(name): data[_HEADER:] for name, data in files.items()}
+    modules = {module(name): data[_HEADER:] for name, data in files.items()}
     return {_PROGRAM: files[_PROGRAM], "pack": marshal.dumps(modules, 2)}
 
 
-def _module(name: str) -> str:
-    return f"guest.{name.removesuffix('.pyc').replace('/', '.')}".removesuffix(".__init__")
+def module(name: str) -> str:
+    """What a file of the guest's is imported as."""
+    return f"guest.{name.removesuffix('.pyc').removesuffix('.py').replace('/', '.')}".removesuffix(
+        ".__init__"
+    )
 
 
 def _compiled_elsewhere(work: bytes, python: GuestPython) -> dict[str, bytes]:

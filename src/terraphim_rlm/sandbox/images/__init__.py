@@ -1,0 +1,1 @@
+"""How root filesystems of sandboxes are made."""
