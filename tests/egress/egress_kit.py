@@ -8,6 +8,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 
 from terraphim_rlm.core.network import Access
 from terraphim_rlm.sandbox.egress.gate import Gate, doors
@@ -16,6 +17,7 @@ from terraphim_rlm.sandbox.egress.rules import allowlist
 from terraphim_rlm.sandbox.egress.settings import Operator
 
 
+@cache
 def client_hello(name: str | None) -> bytes:
     """The first record of a real TLS client."""
     context = ssl.create_default_context()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from hashlib import sha256
 
 import pytest
 from egress_kit import OK, client_hello, gateway, server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from terraphim_rlm.sandbox.egress import dial, gate, passage, visit
+from terraphim_rlm.sandbox.egress import dial, gate, passage, records, visit
 
 pytestmark = pytest.mark.anyio
 
@@ -254,6 +256,154 @@ async def test_all_sandboxes_together_cannot_take_every_descriptor(
     async with gateway(["docs.test"]) as served:
         assert (await served.say(get("docs.test"))).startswith(b"HTTP/1.1 503 too many connections")
     assert [each.decision for each in served.told] == ["refused"]
+
+
+async def test_one_sandbox_leaves_connections_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Held:
+        """A visit that stays until the end, or is turned away."""
+
+        def __init__(self, *_about: object) -> None: ...
+
+        async def run(self) -> None:
+            seen.append("let in")
+            await asyncio.Event().wait()
+
+        async def refuse(self, _reason: str) -> None:
+            seen.append("refused")
+
+    monkeypatch.setattr(gate, "Visit", Held)
+    monkeypatch.setattr(gate.resource, "getrlimit", lambda _which: (1_024, 1_024))
+    counts = []
+    writers: list[asyncio.StreamWriter] = []
+    async with gateway(["a.test"]) as one, gateway(["a.test"]) as two, gateway(["a.test"]) as three:
+        for served in (one, two, three):
+            seen.clear()
+            while "refused" not in seen and len(seen) < gate.MOST_OPEN:
+                before = len(seen)
+                writers.append((await asyncio.open_connection(*served.proxy))[1])
+                while len(seen) == before:
+                    await asyncio.sleep(0)
+            counts.append(seen.count("let in"))
+        for writer in writers:
+            writer.close()
+    assert counts == [32, 16, 8]
+
+
+async def test_a_tls_server_that_wants_a_second_hello_gets_none_for_another_name(
+    names: dict[str, list[str]],
+) -> None:
+    names["a.test"] = ["127.0.0.1"]
+    retry = b"\x02\x00\x00\x48\x03\x03" + sha256(b"HelloRetryRequest").digest() + bytes(38)
+    got = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.extend(await reader.readexactly(len(client_hello("a.test"))))
+        early.append(bytes(got) == client_hello("a.test"))
+        writer.write(b"\x16\x03\x03" + len(retry).to_bytes(2, "big") + retry)
+        while block := await reader.read(65_536):
+            got.extend(block)
+        writer.close()
+
+    early: list[bool] = []
+    padding = b"\x17\x03\x03\x40\x00" + bytes(1 << 14)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        here = f"a.test:{listening.sockets[0].getsockname()[1]}"
+        async with gateway([here], private=[here]) as served:
+            connect = f"CONNECT {here} HTTP/1.1\r\n\r\n".encode() + client_hello("a.test")
+            await served.say(connect + padding * 20 + client_hello("evil.test"), end=False)
+            assert served.told[-1].reason == "a second ClientHello has another name"
+            assert b"evil" not in got
+            got.clear()
+            answer = await served.say(connect + client_hello("a.test") + b"\x17\x03\x03\x00\x02hi")
+    assert early == [True, True]
+    assert answer.endswith(retry)
+    assert got.endswith(client_hello("a.test") + b"\x17\x03\x03\x00\x02hi")
+
+
+async def test_single_bytes_are_carried_in_blocks_of_which_a_sandbox_has_so_many_a_second(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names["a.test"] = ["127.0.0.1"]
+    monkeypatch.setattr(gate, "_BLOCKS_PER_SECOND", 50.0)
+    monkeypatch.setattr(gate, "_MOST_BLOCKS", 20.0)
+    async with server(None) as (port, got):
+        here = f"a.test:{port}"
+        async with gateway([here], private=[here]) as served:
+            began = asyncio.get_running_loop().time()
+            reader, writer = await asyncio.open_connection(*served.proxy)
+            writer.write(f"CONNECT {here} HTTP/1.1\r\n\r\n".encode() + client_hello("a.test"))
+            length = len(visit._ESTABLISHED) + len(client_hello("a.test"))
+            await reader.readexactly(length)
+            for number in range(5_000):
+                writer.write(b"x")
+                if number % 10 == 0:
+                    await asyncio.sleep(0)
+            writer.write_eof()
+            assert len(await reader.read(-1)) == 5_000
+            writer.close()
+            seconds = asyncio.get_running_loop().time() - began
+    assert sum(map(len, got)) == 5_000 + len(client_hello("a.test"))
+    assert len(got) <= 22 + 50 * seconds
+
+
+async def test_a_name_server_that_says_nothing_holds_few_threads_however_often_it_is_asked(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silence = threading.Event()
+
+    def resolve(_name: str) -> list[str]:
+        silence.wait(60)
+        raise OSError(-2, "unknown name")
+
+    monkeypatch.setattr(dial, "_SECONDS", 0.1)
+    monkeypatch.setattr(dial, "resolve", resolve)
+    monkeypatch.setattr(dial, "_places", threading.BoundedSemaphore(6))
+    async with gateway(["*.a.test"]) as one, gateway(["*.a.test"]) as two:
+        before = threading.active_count()
+        try:
+            for served in (one, two):
+                said = await asyncio.gather(*(served.say(get(f"{number}.a.test")) for number in range(12)))
+                assert all(b" 502 " in each for each in said)
+            assert threading.active_count() - before == 6
+            assert "6 others are" in served.told[-1].reason or "in 0 s" in served.told[-1].reason
+        finally:
+            silence.set()
+        while threading.active_count() > before:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(dial, "_SECONDS", 30.0)
+        assert b" 502 " in await two.say(get("0.a.test"))
+        assert two.told[-1].reason == "0.a.test could not be looked up: unknown name"
+
+
+async def test_when_no_more_is_written_down_the_last_record_says_so_and_the_end_says_how_much(
+    names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MOST_TOLD", 3)
+    names["a.test"] = ["127.0.0.1"]
+    async with server(OK) as (port, _got):
+        here = f"a.test:{port}"
+        async with gateway([here], private=[here]) as served:
+            for _ in range(3):
+                await served.say(get(here))
+            await served.say(get("b.test"))
+    assert [each.decision for each in served.told] == ["allowed", "closed", "allowed", "closed", "closed"]
+    assert served.told[3].reason == "3 records are kept of a sandbox; from here on they are counted only"
+    assert served.told[4].reason == "4 more records were not kept: 1 allowed, 2 closed, 1 refused"
+
+
+async def test_whatever_is_asked_of_the_name_server_is_told_escaped_and_short() -> None:
+    async with gateway(["a.test"]) as served:
+        for label in (b"\x1b[2J\n\xff", b"'\\", b"x" * 63):
+            name = b"".join(bytes([len(label)]) + label for _ in range(400 // (len(label) + 1))) + b"\0"
+            served.gate._name(b"\0\1\1\0\0\1" + bytes(6) + name + b"\0\1\0\1")
+        notes = served.gate.notes(0)
+    assert len(served.told) == len(notes) == 3
+    for text in (*notes, *(each.name for each in served.told), *(each.reason for each in served.told)):
+        assert text.isascii()
+        assert text.isprintable()
+        assert len(text) <= 400
 
 
 async def test_an_address_that_does_not_answer_is_said_and_the_next_one_is_tried(

@@ -18,7 +18,7 @@ from egress_kit import OK, server
 from terraphim_rlm import Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.network import Access
-from terraphim_rlm.sandbox.egress import dial, inside
+from terraphim_rlm.sandbox.egress import dial, inside, watch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 HOST = "127.0.0.2"
@@ -173,14 +173,25 @@ async def test_a_snapshot_keeps_nothing_of_the_network_and_a_rollback_does_not_e
             assert (await box.run(fetch)).stdout == "b'from outside'\n"
 
 
+@pytest.mark.parametrize("curve", ["", "secp521r1"], ids=["at once", "after a second hello"])
 async def test_tls_works_through_the_proxy_and_by_name_alone_and_for_no_other_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, curve: str
 ) -> None:
     made = certificate(tmp_path, "index.test")
     if made is None:
         pytest.skip("no openssl here to make a certificate")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*made)
+    if curve:
+        context.set_ecdh_curve(curve)
+    seconds: list[bool] = []
+    second = watch.HelloWatch.second
+
+    def looked_at(self: watch.HelloWatch, data: bytes) -> None:
+        second(self, data)
+        seconds.append(self.is_over)
+
+    monkeypatch.setattr(watch.HelloWatch, "second", looked_at)
     monkeypatch.setenv("SSL_CERT_FILE", str(made[0]))
     monkeypatch.setattr(dial, "resolve", lambda name: {"index.test": ["127.0.0.1"]}[name])
     async with server(OK, context=context) as (port, _got):
@@ -203,6 +214,7 @@ async def test_tls_works_through_the_proxy_and_by_name_alone_and_for_no_other_na
                 )
                 or "evil.test is not allowed" in done.notes[0]
             )
+            assert (True in seconds) == bool(curve)
 
 
 HOPS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from hashlib import sha256
 
 import pytest
 from egress_kit import client_hello, records, with_extension
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from terraphim_rlm.sandbox.egress import dns
 from terraphim_rlm.sandbox.egress.heads import BadRequest, Head, parse
-from terraphim_rlm.sandbox.egress.hello import MOST, WATCHED, BadHello, HelloWatch
+from terraphim_rlm.sandbox.egress.hello import BadHello
+from terraphim_rlm.sandbox.egress.watch import MOST, MOST_RECORDS, HelloWatch
 
 
 def head(text: str, door: int | None = None) -> Head:
@@ -107,7 +109,7 @@ def test_whatever_is_passed_on_names_one_host_once(pieces: list[bytes], door: in
 def watched(data: bytes, size: int = 1 << 20) -> HelloWatch:
     watch = HelloWatch()
     for at in range(0, len(data), size):
-        watch.feed(data[at : at + size])
+        watch.first(data[at : at + size])
     return watch
 
 
@@ -149,25 +151,98 @@ def test_a_hello_that_does_not_plainly_say_its_name_is_refused(name: str) -> Non
         watched(odd_hellos()[name])
 
 
+def answer(random: bytes, size: int = 1 << 14) -> bytes:
+    """A ServerHello with this random number, in records of at most `size` bytes."""
+    message = b"\x02\x00\x00\x48\x03\x03" + random + bytes(38)
+    return b"".join(
+        b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece
+        for piece in (message[at : at + size] for at in range(0, len(message), size))
+    )
+
+
+RETRY = sha256(b"HelloRetryRequest").digest()
+
+
+def retried(fragment: int = 1 << 14) -> HelloWatch:
+    """A watch whose server has asked for a second ClientHello."""
+    watch = watched(client_hello("allowed.org"))
+    for byte in answer(RETRY, fragment):
+        assert not watch._answered.is_set()
+        watch.answered(bytes([byte]))
+        if watch._answered.is_set():
+            break
+    assert watch._answered.is_set()
+    assert not watch.is_over
+    return watch
+
+
 @pytest.mark.parametrize("fragment", [1, 3, 50, 1 << 14])
-def test_a_second_hello_with_another_name_is_noticed(fragment: int) -> None:
-    first, changed = client_hello("allowed.org"), b"\x14\x03\x03\x00\x01\x01"
-    same = watched(first + changed + records(client_hello("allowed.org")[9:], fragment))
-    assert same.host == "allowed.org"
-    with pytest.raises(BadHello, match="another name"):
-        watched(
-            first + b"\x17\x03\x03\x00\x02xy" + changed + records(client_hello("evil.test")[9:], fragment)
-        )
-    with pytest.raises(BadHello, match="another name"):
-        watched(first + changed + records(client_hello(None)[9:], fragment))
+async def test_a_second_hello_with_another_name_is_noticed_however_much_comes_before_it(
+    fragment: int,
+) -> None:
+    early = b"\x14\x03\x03\x00\x01\x01" + (b"\x17\x03\x03\x40\x00" + bytes(1 << 14)) * 20
+    same = retried(fragment)
+    same.second(early + records(client_hello("allowed.org")[9:], fragment))
+    assert same.is_over
+    for other in ("evil.test", None):
+        with pytest.raises(BadHello, match="another name"):
+            retried(fragment).second(early + records(client_hello(other)[9:], fragment))
 
 
-def test_what_follows_a_handshake_is_not_looked_at_for_ever() -> None:
-    watch = watched(client_hello("a.org") + b"\x17\x03\x03\x40\x00" + bytes(16_384))
-    for _ in range(WATCHED // 1000 + 1):
-        watch.feed(bytes(1000))
-    assert len(watch._raw) <= WATCHED + 1000
-    assert watch.host == "a.org"
+async def test_a_second_hello_of_any_length_is_looked_at() -> None:
+    long = with_extension(client_hello("evil.test"), 0xFAFA, bytes(MOST))
+    with pytest.raises(BadHello, match="too long"):
+        retried().second(long)
+    padded = with_extension(client_hello("evil.test"), 0xFAFA, bytes(MOST - 2_000))
+    with pytest.raises(BadHello, match="another name"):
+        retried().second(padded)
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\x16\x03\x03\x00\x00", b"\x16\x03\x03\x00\x04\x14\x00\x00\x00", b"GET / HTTP/1.1\r\n"]
+)
+async def test_nothing_but_a_second_hello_is_taken_where_it_must_come(odd: bytes) -> None:
+    with pytest.raises(BadHello):
+        retried().second(odd)
+
+
+async def test_a_hello_in_very_many_records_is_refused() -> None:
+    hello = with_extension(client_hello("a.org"), 0xFAFA, bytes(MOST_RECORDS))
+    with pytest.raises(BadHello, match="too many records"):
+        watched(records(hello[9:], 1))
+    with pytest.raises(BadHello, match="too many records"):
+        retried().second(b"\x17\x03\x03\x00\x01x" * (MOST_RECORDS + 1))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(bytes(32)),
+        answer(bytes(32), 1),
+        b"\x15\x03\x03\x00\x02\x02\x28",
+        b"HTTP/1.1 400 Bad",
+        b"\x16\x03\x03\x00\x00",
+        answer(RETRY)[:20] + bytes(60),
+    ],
+)
+async def test_any_other_answer_of_a_server_ends_the_watch(said: bytes) -> None:
+    watch = watched(client_hello("a.org"))
+    watch.answered(said)
+    assert watch._answered.is_set()
+    assert watch.is_over
+
+
+async def test_what_is_behind_the_first_hello_is_given_back_and_not_looked_at() -> None:
+    watch = HelloWatch()
+    assert watch.first(client_hello("a.org") + b"whatever") == b"whatever"
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+async def test_no_bytes_of_a_server_break_the_watch(said: bytes, size: int) -> None:
+    watch = watched(client_hello("a.org"))
+    for at in range(0, len(said), size):
+        watch.answered(said[at : at + size])
+    assert len(watch._answer) <= 300
 
 
 @given(st.data())
@@ -179,6 +254,7 @@ def test_no_bytes_of_a_client_break_the_watch(data: st.DataObject) -> None:
     whole = bytes(hello) + data.draw(st.binary(max_size=40))
     try:
         watch = watched(whole, data.draw(st.integers(1, 600)))
+        watch.second(data.draw(st.binary(max_size=40)))
     except BadHello:
         return
     assert not watch.known or watch.host is None or isinstance(watch.host, str)

@@ -18,10 +18,15 @@ _MOST_TRIED = 4
 _SECONDS = 15.0
 _EACH_SECONDS = 6.0
 _LOOKUPS = 4
-"""Of one sandbox at once."""
+"""Of one sandbox at once. One that nobody waits for any more counts until its thread has ended: a name server that says
+nothing keeps it for a minute."""
+MOST_LOOKUPS = 64
+"""Of all sandboxes of this process."""
 MOST_NAMES = 256
 """Different ones that one sandbox may have looked up: below `*.example.org` each could carry something to whoever
 answers for that name."""
+
+_places = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 Address = IPv4Address | IPv6Address
 
@@ -76,16 +81,26 @@ class Dialler:
         if name not in self._names and len(self._names) >= MOST_NAMES:
             raise Refused(f"{name} is one name too many: a sandbox may look up {MOST_NAMES}")
         self._names.add(name)
-        async with self._lookups:
-            answer = _asked(f"{name}." if absolute else name)
-            try:
-                async with asyncio.timeout(_SECONDS):
-                    found = await asyncio.shield(answer)
-            except TimeoutError:
-                raise Unreachable(f"{name} could not be looked up in {_SECONDS:.0f} s") from None
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await self._lookups.acquire()
+                answer = self._asked(f"{name}." if absolute else name)
+                found = await asyncio.shield(answer)
+        except TimeoutError:
+            raise Unreachable(f"{name} could not be looked up in {_SECONDS:.0f} s") from None
         if isinstance(found, str):
             raise Unreachable(f"{name} could not be looked up: {found}")
         return [ip_address(text) for text in dict.fromkeys(found)]
+
+    def _asked(self, name: str) -> asyncio.Future[list[str] | str]:
+        """Has `name` looked up; gives back its place among those of this sandbox when the thread is done."""
+        try:
+            answer = _asked(name)
+        except BaseException:
+            self._lookups.release()
+            raise
+        answer.add_done_callback(lambda _: self._lookups.release())
+        return answer
 
     async def connect(self, host: Host, port: int, found: list[Address], *, tunnel: bool) -> Peer:
         """A connection to one of `found`; with none, to the further proxy, and through it where `tunnel`.
@@ -136,18 +151,26 @@ def _asked(name: str) -> asyncio.Future[list[str] | str]:
     """Looks up in a thread of its own: those of the event loop are few, and a name server may say nothing for long."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str] | str] = loop.create_future()
+    if not _places.acquire(blocking=False):
+        raise Unreachable(f"{name} is not looked up: {MOST_LOOKUPS} others are, and are not answered")
 
     def work() -> None:
         try:
             found: list[str] | str = resolve(name)
         except (OSError, UnicodeError) as error:
             found = getattr(error, "strerror", None) or "it is no name"
+        finally:
+            _places.release()
         try:
             loop.call_soon_threadsafe(settle, answer, found)
         except RuntimeError:  # nobody waits any more: the loop is closed
             return
 
-    threading.Thread(target=work, name="trlm-lookup", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="trlm-lookup", daemon=True).start()
+    except RuntimeError:  # the system gives no further thread
+        _places.release()
+        raise Unreachable(f"{name} is not looked up: there is no room for another thread") from None
     return answer
 
 

@@ -24,10 +24,15 @@ from terraphim_rlm.sandbox.egress.settings import Operator
 from terraphim_rlm.sandbox.egress.visit import Visit, Way
 
 MOST_OPEN = 32
-"""Connections of one sandbox at once; more wait."""
+"""Connections of one sandbox at once; more wait. Where all sandboxes together come near what the process may have, one may
+have no more than are still free then, so that some are left for whoever comes next."""
 _PER_SECOND, _BURST = 50.0, 200.0
 """Connections, and questions for names, that are looked at."""
+_BLOCKS_PER_SECOND, _MOST_BLOCKS = 2_000.0, 2_000.0
+"""That are carried for one sandbox, both ways together. Whole ones make 125 MB a second."""
 _AFTER_FAILURE_SECONDS = 0.2
+_MOST_NAME = 253
+"""Characters that are told of a name that was asked for: of what is no name of a host, its beginning."""
 _SHARE = 8
 """One of so many of this process's descriptors may be a connection's; each has two."""
 
@@ -64,7 +69,7 @@ class Gate:
         self._sockets = list(sockets)
         self._receiver = receiver
         self.records = Records(quota)
-        self._way = Way(allowed, Dialler(operator), self.records)
+        self._way = Way(allowed, Dialler(operator), self.records, Rate(_BLOCKS_PER_SECOND, _MOST_BLOCKS))
         self._slots = asyncio.Semaphore(MOST_OPEN)
         self._rate = Rate(_PER_SECOND, _BURST)
         proxy, names, *others = self._sockets
@@ -112,7 +117,8 @@ class Gate:
 
     async def _serve(self, peer: Peer, door: int | None) -> None:
         visit = Visit(self._way, peer, door, self._receiver())
-        if _open > max(MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE // 2):
+        most = max(MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE // 2)
+        if self.records.open > most - _open + 1:
             await visit.refuse("too many connections of all sandboxes are open")
         else:
             await visit.run()
@@ -134,10 +140,10 @@ class Gate:
         asked = dns.question(data)
         if asked is None:
             return b""
-        name, reason = escaped(asked.name), ""
+        name, reason = escaped(asked.name, _MOST_NAME), ""
         try:
             if not self._way.allowed.knows(canonical(asked.name)):
-                reason = f"{name} is not allowed; allow it with network=[{name!r}]"
+                reason = f"{name} is not allowed; allow it with network=['{name}']"
         except Odd as error:
             reason = f"{name} is not allowed: {error}"
         if not reason and not asked.wants_address:

@@ -7,9 +7,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from terraphim_rlm.sandbox.egress.heads import BadRequest, Head, chunk_size
-from terraphim_rlm.sandbox.egress.hello import BadHello, HelloWatch
+from terraphim_rlm.sandbox.egress.hello import BadHello
 from terraphim_rlm.sandbox.egress.peer import BLOCK, Cut, Peer
+from terraphim_rlm.sandbox.egress.rate import Rate
 from terraphim_rlm.sandbox.egress.records import Records
+from terraphim_rlm.sandbox.egress.watch import HelloWatch
 
 IDLE_SECONDS = 300.0
 """Without a byte in either direction."""
@@ -22,12 +24,22 @@ class Over(Exception):
 
 
 class Passage:
-    """Carries between the code in the sandbox (`inner`) and what it reached (`outer`)."""
+    """Carries between the code in the sandbox (`inner`) and what it reached (`outer`).
 
-    def __init__(self, inner: Peer, outer: Peer, records: Records) -> None:
+    Args:
+        blocks: how many blocks the sandbox may have carried. Where it has used them up, bytes gather in the sockets, and
+            come in larger ones: single bytes would each cost as much as 64 KiB.
+        watch: of the TLS that it carries; None where it is none.
+    """
+
+    def __init__(
+        self, inner: Peer, outer: Peer, records: Records, blocks: Rate, watch: HelloWatch | None = None
+    ) -> None:
         self._inner = inner
         self._outer = outer
         self._records = records
+        self._blocks = blocks
+        self._watch = watch
         self.up = self.down = 0
         self._timer: asyncio.Timeout | None = None
 
@@ -65,10 +77,16 @@ class Passage:
             await asyncio.gather(sending, receiving, return_exceptions=True)
 
     async def _receive(self) -> None:
-        while block := await self._outer.some():
+        while block := await self._next(self._outer):
+            if self._watch is not None:
+                self._watch.answered(block)
             self._take(len(block), up=False)
             await self._inner.send(block)
         self._inner.no_more()
+
+    async def _next(self, peer: Peer, most: int = BLOCK) -> bytes:
+        await self._blocks.wait()
+        return await peer.some(most)
 
     async def _send(self, data: bytes) -> None:
         self._take(len(data), up=True)
@@ -85,10 +103,12 @@ class Passage:
         self._timer.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
 
     async def tunnel(self, watch: HelloWatch, said: bytes) -> None:
-        """`said`, which `watch` knows, and all that comes as long as no later ClientHello has another name."""
+        """`said`, the first ClientHello, and all that comes as long as no second one has another name."""
         await self._send(said)
-        while block := await self._inner.some():
-            watch.feed(block)
+        await watch.answer()
+        while block := await self._next(self._inner):
+            if not watch.is_over:
+                watch.second(block)
             await self._send(block)
         self._outer.no_more()
 
@@ -100,25 +120,27 @@ class Passage:
         elif head.body:
             await self._exactly(head.body)
 
-    async def _exactly(self, count: int) -> None:
+    async def _exactly(self, count: int, before: bytes = b"") -> None:
+        """So many bytes of the body, `before` in front of them."""
         while count:
-            block = await self._inner.some(min(count, BLOCK))
+            block = await self._next(self._inner, min(count, BLOCK))
             if not block:
                 raise Cut
             count -= len(block)
-            await self._send(block)
+            await self._send(before + block)
+            before = b""
 
     async def _chunks(self) -> None:
         """Chunk by chunk, each with its size written anew; fields behind the last one are refused."""
-        while True:
-            size = chunk_size((await self._line()).removesuffix(b"\r\n"))
-            await self._send(b"%x\r\n" % size)
-            await self._exactly(size)
+        before = b""
+        while size := chunk_size((await self._line()).removesuffix(b"\r\n")):
+            await self._exactly(size, before + b"%x\r\n" % size)
             if await self._line() != b"\r\n":
                 raise BadRequest("its body has a chunk that is none")
-            await self._send(b"\r\n")
-            if not size:
-                return
+            before = b"\r\n"
+        if await self._line() != b"\r\n":
+            raise BadRequest("its body has a chunk that is none")
+        await self._send(before + b"0\r\n\r\n")
 
     async def _line(self) -> bytes:
         try:

@@ -10,16 +10,19 @@ from terraphim_rlm.core.network import Access, NetworkStatistics
 
 Tell = Callable[[Access], None]
 MOST_TOLD = 5_000
-"""Records that one sandbox may make; what comes after is counted only, and its closing says how much."""
+"""Records that one sandbox may make; the last one says so. What comes after is counted only, and its closing says how
+much of what."""
 _MOST_KINDS = 1_000
 """Different refusals that are told apart."""
 _REMEMBERED = 200
 _MOST_NOTES = 5
+_MOST_TEXT = 500
 
 
-def escaped(text: str) -> str:
-    """Text from inside, safe to show on one line of a terminal or a log."""
-    return text[:255].encode("unicode_escape").decode("ascii")
+def escaped(text: str, most: int = _MOST_TEXT) -> str:
+    """Text from inside, safe to show on one line of a terminal or a log, and of at most `most` characters."""
+    plain = text[:most].encode("unicode_escape").decode("ascii")
+    return plain if len(plain) <= most and len(text) <= most else plain[: most - 2] + ".."
 
 
 class Records:
@@ -28,7 +31,7 @@ class Records:
     def __init__(self, quota: int) -> None:
         self._quota = quota
         self._told = 0
-        self._untold = 0
+        self._untold: Counter[str] = Counter()
         self._kinds: Counter[tuple[str, int, str]] = Counter()
         self._latest: deque[tuple[int, str]] = deque(maxlen=_REMEMBERED)
         self.open = self.allowed = self.refused = self.bytes_up = self.bytes_down = 0
@@ -44,10 +47,14 @@ class Records:
         elif access.decision == "allowed":
             self.allowed += 1
         if self._told >= MOST_TOLD:
-            self._untold += 1
+            self._untold[access.decision] += 1
             return
         self._told += 1
         tell(access)
+        if self._told == MOST_TOLD:
+            tell(
+                _of_itself(f"{MOST_TOLD:,} records are kept of a sandbox; from here on they are counted only")
+            )
 
     def _counted(self, access: Access) -> Access:
         kind = (access.name, access.port, access.reason)
@@ -60,7 +67,8 @@ class Records:
     def end(self, tell: Tell) -> None:
         """Says how much was not told. Once, last."""
         if self._untold:
-            tell(Access("closed", "..", 0, "http", f"{self._untold:,} more records were not kept"))
+            counts = ", ".join(f"{count:,} {decision}" for decision, count in sorted(self._untold.items()))
+            tell(_of_itself(f"{self._untold.total():,} more records were not kept: {counts}"))
 
     def notes(self, since: int) -> list[str]:
         """What was refused after the first `since` refusals, a sentence each; different ones only, and few."""
@@ -87,6 +95,11 @@ class Records:
         return NetworkStatistics(
             self.open, self.allowed, self.refused, self.bytes_up, self.bytes_down, self.left
         )
+
+
+def _of_itself(text: str) -> Access:
+    """What the record says of itself."""
+    return Access("closed", "..", 0, "http", text)
 
 
 def _is_power_of_ten(count: int) -> bool:

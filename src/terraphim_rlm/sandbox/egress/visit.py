@@ -10,12 +10,14 @@ from typing import Literal
 from terraphim_rlm.core.network import Access
 from terraphim_rlm.sandbox.egress.dial import Dialler, Refused, Unreachable
 from terraphim_rlm.sandbox.egress.heads import BadRequest, Head, parse
-from terraphim_rlm.sandbox.egress.hello import BadHello, HelloWatch
+from terraphim_rlm.sandbox.egress.hello import BadHello
 from terraphim_rlm.sandbox.egress.names import Host, shown
 from terraphim_rlm.sandbox.egress.passage import Over, Passage
 from terraphim_rlm.sandbox.egress.peer import Peer
+from terraphim_rlm.sandbox.egress.rate import Rate
 from terraphim_rlm.sandbox.egress.records import Records, Tell, escaped
 from terraphim_rlm.sandbox.egress.rules import Allowlist
+from terraphim_rlm.sandbox.egress.watch import HelloWatch
 
 HEAD_SECONDS = 10.0
 FULL = "the sandbox has carried as many bytes as it may (network_mb)"
@@ -32,6 +34,8 @@ class Way:
     allowed: Allowlist
     dialler: Dialler
     records: Records
+    blocks: Rate
+    """Of bytes that are carried, whatever their size."""
 
     def judge(self, host: Host, port: int) -> None:
         """Raises:
@@ -138,20 +142,22 @@ class Visit:
         return watch, said
 
     async def _first_hello(self, watch: HelloWatch) -> bytes:
-        said = bytearray()
+        """All of it and nothing more: what follows waits until its turn comes."""
+        said, rest = bytearray(), b""
         while not watch.known:
             block = await self._inner.some()
             if not block:
                 raise OSError
             said += block
-            watch.feed(block)
-        return bytes(said)
+            rest = watch.first(block)
+        self._inner.put_back(rest)
+        return bytes(said[: len(said) - len(rest)])
 
     async def _carry(
         self, outer: Peer, head: Head, watch: HelloWatch | None, said: bytes, address: str
     ) -> None:
         self._record(Access("allowed", self._name, self._port, self._how, address=address))
-        passage = Passage(self._inner, outer, self._way.records)
+        passage = Passage(self._inner, outer, self._way.records, self._way.blocks, watch)
         if watch is not None:
             up = passage.tunnel(watch, said)
         else:
