@@ -10,8 +10,9 @@ HEADER = Struct("<IBI")
 COUNT = Struct("<I")
 WINDOW = 1 << 18
 """Bytes of one end under way in one direction; a datagram may go past it by its own length."""
-REQUEST, DATA, PACKET, CLOSE, CREDIT, FILL, SEAL, FORGET, REPORT = range(1, 10)
-"""REQUEST and PACKET downward: `marshal` of (bytes, [(kind, number)]); the rest is bytes. Upward nothing is `marshal`."""
+REQUEST, DATA, PACKET, CLOSE, CREDIT, FILL, SEAL, FORGET, REPORT, KILLED = range(1, 11)
+"""REQUEST and PACKET downward: `marshal` of (bytes, [(kind, number)]); the rest is bytes. Upward nothing is `marshal`.
+KILLED: somebody was ended for memory."""
 NULL, READS, WRITES, STREAM, PACKETS, MEMORY = range(6)
 """What a process in the sandbox gets: nothing, a pipe that it reads or writes, a socket, a sealed memory file."""
 CHUNK = 1 << 16

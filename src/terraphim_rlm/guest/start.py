@@ -86,14 +86,14 @@ def read(path):
     return data
 
 
-def main_of_tunnel(packed, limits, program):
+def main_of_tunnel(packed, limits, most, program):
     """Where the guest came over the stream that it is to serve: see `tunnel.py`."""
     sys.meta_path.insert(0, Pack(packed))
     sys.path.insert(0, "")
     from guest.tunnel import main as run
 
     find_packages()
-    run(limits, program)
+    run(limits, most, program)
 
 
 def main(arguments):

@@ -29,6 +29,7 @@ from .ends import (
     FORGET,
     GONE,
     HEADER,
+    KILLED,
     MEMORY,
     NULL,
     PACKET,
@@ -43,6 +44,7 @@ from .ends import (
     ordered,
     pair,
 )
+from .watch import Watch
 
 _MOST_UNSENT = 1 << 20
 _FIONREAD = 0x541B
@@ -69,11 +71,16 @@ class Tunnel:
         self._poller.register(reader, select.POLLIN)
         self.children, self.paused = {}, {}
 
-    def serve(self, wake):
+    def serve(self, wake, watch):
         """Until the host is gone."""
         self._poller.register(wake, select.POLLIN)
+        again = None
         while True:
-            for fd, event in self._poller.poll():
+            if watch is not None:
+                again, killed = watch.look()
+                if killed:
+                    self._say(KILLED, 0)
+            for fd, event in self._poller.poll(again):
                 if fd == wake:
                     supervisor.drain(wake)
                     supervisor.reap(self, self.children)
@@ -371,10 +378,10 @@ def _install(program):
             raise OSError(number, posix.strerror(number), f"prctl({arguments[0]})")
 
 
-def main(limits, program):
+def main(limits, most, program):
     """Serves the host on the standard streams until it closes them; then the sandbox ends with this process."""
     _install(program)
     wake = supervisor.prepare(limits)
     tunnel = Tunnel(0, 1)
     tunnel.send(supervisor.REPORT.pack(supervisor.HELLO, 0, *sys.version_info[:3]))
-    tunnel.serve(wake)
+    tunnel.serve(wake, Watch(most) if most else None)

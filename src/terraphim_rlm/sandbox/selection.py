@@ -20,13 +20,21 @@ async def _runc() -> Backend:
     return await open_backend("runc")
 
 
+async def _runsc() -> Backend:
+    from terraphim_rlm.sandbox.backends.docker.backend import open_backend
+
+    return await open_backend("runsc")
+
+
 BACKENDS: Mapping[str, Callable[[], Awaitable[Backend]]] = {
     "bubblewrap": _bubblewrap,
+    "docker+runsc": _runsc,
     "docker+runc": _runc,
 }
-"""Name -> how to get it; the strongest first."""
+"""Name -> how to get it."""
 AUTO = ("bubblewrap",)
-"""What `auto` tries, in this order. `docker+runc` is for trusted code, and only by name."""
+"""What `auto` tries, in this order. `docker+runc` is for trusted code, and only by name. `docker+runsc` is stronger than
+bubblewrap, and has no snapshots, packages and network yet; whoever needs none of these prefers it by name."""
 
 
 async def choose(name: str = "auto", prefer: Sequence[str] = ()) -> Backend:

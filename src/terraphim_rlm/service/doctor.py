@@ -147,6 +147,12 @@ async def _backend() -> list[Check]:
     return await doctor.checks()
 
 
+async def _docker() -> list[Check]:
+    from terraphim_rlm.sandbox.backends.docker import doctor
+
+    return await doctor.checks()
+
+
 async def _execution() -> list[Check]:
     """Starts a sandbox as `trlm exec` does, and runs something in it."""
     from terraphim_rlm.sandbox.opening import open_sandbox
@@ -259,5 +265,6 @@ _LOOKS: tuple[tuple[str, Callable[[], Awaitable[list[Check]]]], ...] = (
     ("keys", _keys),
     ("model", _model),
     ("bubblewrap", _backend),
+    ("docker", _docker),
     ("execution", _execution),
 )

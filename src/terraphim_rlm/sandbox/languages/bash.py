@@ -22,11 +22,13 @@ _GRACE = 1.0
 _STEP_SECONDS = 10.0
 _MOST_STATE = 4 << 20
 _LOOP = (
-    'while { IFS= builtin read -r -d "" -u 3 __trlm; } 2>/dev/null; do builtin eval "$__trlm"; '
+    'while { IFS= builtin read -r -d "" -u 3 __trlm && LC_ALL=C IFS= builtin read -r -N "$__trlm" -u 3 __trlm; } '
+    '2>/dev/null; do builtin eval "$__trlm"; '
     '{ builtin printf "%d\\0" "$?" >&4; } 2>/dev/null; done'
 )
-"""Reads a script up to a NUL byte from descriptor 3, runs it in this shell, writes its status to 4. Scripts of users
-are wrapped so that they see neither."""
+"""Reads a script from descriptor 3, runs it in this shell, writes its status to 4. Scripts of users are wrapped so that
+they see neither. Its number of bytes comes first, up to a NUL byte: what bash reads up to a mark it reads byte by byte,
+which takes seconds for a megabyte where system calls are slow."""
 
 
 class StatefulBash:
@@ -150,7 +152,8 @@ class StatefulBash:
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         self._parts, self._buffer = parts, b""
-        writing = loop.create_task(self._write(script.encode("utf-8", "surrogateescape") + b"\0"))
+        data = script.encode("utf-8", "surrogateescape")
+        writing = loop.create_task(self._write(b"%d\0%b" % (len(data), data)))
         try:
             return await self._outcome(self._child, self._answer, timeout)
         except asyncio.CancelledError:

@@ -57,6 +57,8 @@ class Tunnel:
         self._out: deque[Callable[[], bytes | None]] = deque()
         self._held: deque[tuple[Sequence[Line], Callable[[], None]]] = deque()
         self._reports: deque[bytes] = deque()
+        self.kills = 0
+        """How often pid 1 says that it ended somebody for memory."""
         self._stalled = False
         """Whether lines and requests wait for room."""
         self._open = True
@@ -183,6 +185,9 @@ class Tunnel:
     def _take(self, kind: int, number: int, body: bytes) -> None:
         if kind == inside.REPORT:
             self._report(body)
+            return
+        if kind == inside.KILLED:
+            self.kills += 1
             return
         line = self._lines.get(number)
         if not 0 < number <= self._last or kind not in (

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from terraphim_rlm.core.errors import BackendUnavailable, InvalidArgument, NotSupported, SandboxStartFailed
 from terraphim_rlm.core.values import ExecutorCapabilities
-from terraphim_rlm.sandbox.backends.bubblewrap import limits, seccomp
-from terraphim_rlm.sandbox.backends.docker import boot, images, owners, plan
+from terraphim_rlm.sandbox.backends.bubblewrap import seccomp
+from terraphim_rlm.sandbox.backends.docker import boot, images, limits, owners, plan
 from terraphim_rlm.sandbox.backends.docker.engine import Engine, EngineGone, Refused
 from terraphim_rlm.sandbox.backends.docker.link import Link
 from terraphim_rlm.sandbox.backends.docker.watch import Watch
@@ -40,8 +40,10 @@ class Docker:
         self.owner, self._labels = owners.labels()
         self._watch = Watch(engine, self.owner)
         self._facts: images.Facts | None = None
-        self._beginning = asyncio.Lock()
+        self._beginning, self._probing = asyncio.Lock(), asyncio.Lock()
         self._measured: ExecutorCapabilities | None = None
+        self._kernel = "unknown"
+        """What the last sandbox found as its kernel."""
 
     async def create(self, spec: SandboxSpec) -> GuestMachine:
         """See `contract.Backend.create`."""
@@ -82,17 +84,14 @@ class Docker:
         return self._facts
 
     async def _asked(self) -> images.Facts:
-        try:
-            found: dict[str, Any] = await self.engine.call("GET", f"/images/{self.image}/json")
-        except Refused as error:
-            raise no_image(self.image, error) from error
-        facts = images.known(found["Id"])
+        image = await _image_of(self.engine, self.image)
+        facts = images.known(image)
         if facts is None:
             async with AsyncExitStack() as stack:
-                _, wire = await self._started(self._plan(found["Id"], images.COMMAND, SandboxSpec()), stack)
+                _, wire = await self._started(self._plan(image, images.COMMAND, SandboxSpec()), stack)
                 async with asyncio.timeout(_START_SECONDS):
                     said = await wire.rest()
-            facts = images.parsed(found["Id"], said)
+            facts = images.parsed(image, said)
             if facts is None or facts.python < images.OLDEST_PYTHON or "bash" not in facts.programs:
                 raise BackendUnavailable(
                     f"The image {self.image} cannot be a sandbox: it needs Python 3.9 or newer as python3, and bash.",
@@ -132,15 +131,33 @@ class Docker:
     async def _greeted(self, container: str, wire: Wire, spec: SandboxSpec) -> Tunnel:
         try:
             async with asyncio.timeout(_START_SECONDS):
-                magic = await wire.first(boot.MAGIC_BYTES)
+                greeting = await wire.first(boot.GREETING_BYTES)
+                banner = (await wire.first(greeting[-1])).decode("utf-8", "replace") if greeting else ""
         except TimeoutError:
             raise SandboxStartFailed(f"The sandbox said nothing for {_START_SECONDS:.0f} seconds.") from None
-        if len(magic) < boot.MAGIC_BYTES:
+        if len(greeting) < boot.GREETING_BYTES:
             raise await self._fell(container, wire, spec)
-        wire.write(boot.parcel(magic, guest=spec.guest))
+        self._believe(banner)
+        magic = greeting[: boot.MAGIC_BYTES]
+        held = limits.bounds(spec.resources, self.runtime)
+        wire.write(boot.parcel(magic, held.watched, spec.guest))
         tunnel = Tunnel(wire)
         wire.begin(tunnel.hear, tunnel.lost, tunnel.pump)
         return tunnel
+
+    def _believe(self, banner: str) -> None:
+        """Compares the kernel that a sandbox found with what was asked for: no fallback to the host's goes unseen.
+
+        Raises:
+            BackendUnavailable: it is not what this runtime has.
+        """
+        self._kernel = banner
+        hosts = str(self.engine.version.get("KernelVersion", ""))
+        if self.runtime == "runsc" and (not hosts or banner.split(" ", 1)[0] == hosts):
+            raise BackendUnavailable(
+                f"The engine was asked for gVisor, and in the sandbox the host's kernel answers ({banner[:80]}).",
+                fix="See what program the engine has registered as runsc (docker info, docs/docker.md).",
+            )
 
     async def _fell(self, container: str, wire: Wire, spec: SandboxSpec) -> SandboxStartFailed:
         """Why a container ended while it started."""
@@ -161,6 +178,7 @@ class Docker:
         if "runtime" in text and self.runtime in text:
             return not_registered(self.runtime, text)
         if error.status == 404 and "image" in text.lower():
+            self._facts = None  # whoever makes it again makes one with another id
             return no_image(self.image, error)
         if "no space left" in text:
             return SandboxStartFailed(
@@ -173,7 +191,7 @@ class Docker:
         if self._measured is not None:
             return self._measured
         version = self.engine.version
-        held = dict(limits.BEST)
+        held = limits.expected(self.runtime)
         return ExecutorCapabilities(
             backend=self.name,
             isolation_level=RUNTIMES[self.runtime],
@@ -188,17 +206,17 @@ class Docker:
                 "engine": str(version.get("Version", "unknown")),
                 "image": facts.id,
                 "python": ".".join(map(str, facts.python)),
-                "kernel": str(version.get("KernelVersion", "unknown")),
+                "kernel": self._kernel,
             },
         )
 
     async def probe(self) -> ExecutorCapabilities:
         """See `contract.Backend.probe`."""
-        link = await self.boot(SandboxSpec())
-        try:
-            self._measured = link.capabilities
-        finally:
-            await link.destroy()
+        from terraphim_rlm.sandbox.backends.docker import probe
+
+        async with self._probing:
+            if self._measured is None:
+                self._measured = await probe.measure(self)
         return self._measured
 
     async def close(self) -> None:
@@ -256,6 +274,15 @@ def _gone(error: EngineGone) -> BackendUnavailable:
     )
 
 
+async def _image_of(engine: Engine, name: str) -> str:
+    """Its id. Raises BackendUnavailable: there is none; EngineGone."""
+    try:
+        found: dict[str, Any] = await engine.call("GET", f"/images/{name}/json")
+    except Refused as error:
+        raise no_image(name, error) from error
+    return str(found["Id"])
+
+
 async def open_backend(runtime: str) -> Docker:
     """The backend, once an engine has answered that it has this runtime.
 
@@ -269,6 +296,7 @@ async def open_backend(runtime: str) -> Docker:
         runtimes = sorted(info.get("Runtimes") or {})
         if runtime not in runtimes:
             raise not_registered(runtime, runtimes)
+        await _image_of(engine, images.image_name())
     except (EngineGone, Refused) as error:
         await engine.close()
         raise _gone(EngineGone(str(error))) from error

@@ -55,7 +55,11 @@ class Link:
 
     def oom_kills(self) -> int:
         counted = 0 if self._group is None else self._group.oom_kills()
-        return max(counted, int(self._watch.oom(self.container)))
+        return max(counted, int(self._watch.oom(self.container))) + self._tunnel.kills
+
+    def throttled(self) -> int:
+        """See `groups.Group`."""
+        return 0 if self._group is None else self._group.throttled()
 
     def consumption(self) -> Consumption:
         return Consumption() if self._group is None else self._group.consumption()

@@ -8,10 +8,18 @@ from typing import Any
 
 from terraphim_rlm.core.values import Resources
 from terraphim_rlm.sandbox.backends.bubblewrap.limits import most_files
+from terraphim_rlm.sandbox.backends.docker.limits import bounds
 
 USER = "65534:65534"
 """Nobody's uid, on the host as in the container; what it may is what its container may."""
 OPEN_FILES = 512
+_HIDDEN = (
+    "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/cmdline", "/proc/interrupts",
+    "/sys",
+)  # fmt: skip
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""As the engine's own lists, and what tells of the host besides: its command line, its devices, its control groups."""
 WORK = ("/work", "0700")
 _SHARED = (("/tmp", "1777"), ("/dev/shm", "1777"))  # noqa: S108 - the sandbox's own
 ENV = (
@@ -62,8 +70,8 @@ def container(plan: Plan) -> dict[str, Any]:
 
 
 def _host(plan: Plan) -> dict[str, Any]:
-    resources = plan.resources
-    memory = resources.memory_mb << 20
+    resources, held = plan.resources, bounds(plan.resources, plan.runtime)
+    memory = held.memory_mb << 20
     return {
         "Runtime": plan.runtime,
         "NetworkMode": "none",
@@ -78,7 +86,7 @@ def _host(plan: Plan) -> dict[str, Any]:
         "Memory": memory,
         "MemorySwap": memory,  # as much as memory alone: no swap
         "NanoCpus": int(resources.cpus * 1e9),
-        "PidsLimit": resources.pids,
+        "PidsLimit": held.pids,
         "Ulimits": [
             {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -86,6 +94,8 @@ def _host(plan: Plan) -> dict[str, Any]:
         ],
         "LogConfig": {"Type": "none", "Config": {}},
         "OomKillDisable": False,
+        "MaskedPaths": list(_HIDDEN),
+        "ReadonlyPaths": list(_READ_ONLY),
     }
 
 
