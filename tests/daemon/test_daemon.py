@@ -78,7 +78,7 @@ def test_killed_it_leaves_no_process_and_its_sessions_read_as_lost(own_data_fold
 def test_ended_by_a_signal_it_ends_every_sandbox_and_writes_down_what_ran(
     own_data_folder: Path, number: int
 ) -> None:
-    with served(own_data_folder) as daemon:
+    with served(own_data_folder, "--drain-seconds", "0.5") as daemon:
         session = daemon.session()
         child = subprocess.Popen(
             [sys.executable, "-c", CLIENT, session], stdout=subprocess.PIPE, env=environment(own_data_folder)

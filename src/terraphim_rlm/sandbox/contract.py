@@ -328,7 +328,11 @@ FileDiff = tuple[list[str], list[str], list[str], bool]
 
 
 class Backend(Protocol):
-    """A way to make sandboxes. An async context manager: leaving it ends every sandbox it made."""
+    """A way to make sandboxes. An async context manager: leaving it ends every sandbox it made.
+
+    One whose sandboxes hang on a process of ours may have `async lost() -> str`: it returns, with what was last said,
+    when that process has ended by itself.
+    """
 
     @property
     def name(self) -> str: ...

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
-from terraphim_rlm.core.errors import InvalidArgument, SessionLimit, SessionNotFound
+from terraphim_rlm.core.errors import DaemonUnavailable, InvalidArgument, SessionLimit, SessionNotFound
 from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
 from terraphim_rlm.core.values import ExecutionResult, Resources
-from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
+from terraphim_rlm.sandbox.contract import Backend
 from terraphim_rlm.sandbox.link.streams import OnOutput
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.sandbox.pool.config import PoolConfig
-from terraphim_rlm.sandbox.pool.pool import Pool
-from terraphim_rlm.sandbox.pool.pools import PoolKey, Pools, started
-from terraphim_rlm.sandbox.pool.statistics import PoolStatistics
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.sandbox.selection import choose
 from terraphim_rlm.service.executions import Execution
 from terraphim_rlm.service.live import Live, Made
 from terraphim_rlm.service.session_records import check_name, find_session
+from terraphim_rlm.service.supply import Supply
 from terraphim_rlm.store.journal import Journal
+from terraphim_rlm.supervision.children import Link, linked
+from terraphim_rlm.supervision.reports import OnReport
+from terraphim_rlm.supervision.spec import DEFAULT, ChildSpec
+from terraphim_rlm.supervision.supervisor import Supervisor
 
 MOST_SESSIONS = 1000
 _DESCRIPTORS = 16
@@ -35,11 +38,10 @@ _DESCRIPTORS = 16
 two pipes, and some for files on their way."""
 _SPARE_DESCRIPTORS = 256
 """For the journal, the keeper, clients and libraries."""
-_STARTS = 4
-"""Sandboxes that start at once; more on two cores only make each of them late."""
-_ORDINARY = Resources()
-_FETCHES = 2
-"""Sessions with packages that start at once. Apart from the others, which must not wait for a package index."""
+_LOOK_SECONDS = 30.0
+"""Between two looks for sandboxes that ended without anybody asking for them."""
+_SOON_SECONDS, _SOON_LOOKS = 0.2, 25
+"""So, when a keeper is lost: its sandboxes die of that one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,6 @@ class Sessions:
         self._journal = journal
         self._clock = clock
         self._seconds = seconds
-        self._choose = choose
         self._most = _room() if most is None else most
         self._live: dict[str, Live] = {}
         self._leaving: dict[str, Live] = {}
@@ -97,12 +98,10 @@ class Sessions:
         """Of those that are being made."""
         self._starting = 0
         self._created = self._ended = 0
-        self._starts = asyncio.Semaphore(_STARTS)
-        self._fetches = asyncio.Semaphore(_FETCHES)
-        self._backends: dict[str, Backend] = {}
-        self._pools = Pools(pool, clock=clock)
-        self._choosing = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
+        self.supply = Supply(choose, pool, clock)
+        self._deadlines = asyncio.Event()
+        """Set when the earliest may be another one."""
+        self._tree: Supervisor | None = None
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -118,32 +117,9 @@ class Sessions:
         """
         packages = normalised(wanted.packages)
         with self._place(1, wanted.name):
-            backend = await self._backend(wanted.backend)
-            box = await self._box(backend, wanted.resources, packages)
+            backend = await self.supply.backend(wanted.backend)
+            box = await self.supply.box(backend, wanted.resources, packages)
             return (await self._admit([box], Made(backend.name, wanted.name, packages)))[0]
-
-    async def _box(self, backend: Backend, resources: Resources, packages: tuple[str, ...]) -> Sandbox:
-        """From the pool where nothing special is asked for; else it is made now."""
-        if resources == _ORDINARY and not packages:
-            return await self._pools.of(backend, resources).take()
-        async with self._fetches if packages else self._starts:
-            return await started(backend, SandboxSpec(resources, packages=packages))
-
-    async def pool(self, backend: str = "auto") -> Pool:
-        """The one that ordinary sessions of `backend` come from.
-
-        Raises:
-            InvalidArgument, BackendUnavailable: as `selection.choose`.
-        """
-        return self._pools.of(await self._backend(backend), _ORDINARY)
-
-    def pools(self) -> Mapping[PoolKey, PoolStatistics]:
-        """How they stand; one is there once it was wanted."""
-        return self._pools.statistics()
-
-    async def drain(self) -> None:
-        """Ends the sandboxes that no session has."""
-        await self._pools.drain()
 
     async def extend(self, session: str) -> Session:
         """Lets it last 1,800 s longer, at most three times.
@@ -153,7 +129,7 @@ class Sessions:
         """
         live = await self.living(session)
         await live.extend()
-        self._wind()
+        self._deadlines.set()
         return await self.show(live.id)
 
     async def destroy(self, session: str) -> Session:
@@ -165,6 +141,10 @@ class Sessions:
         live = await self.living(session)
         await self._end(live, "session.destroyed")
         return await self.show(live.id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DaemonUnavailable("The daemon is about to end.", fix="Try again soon.", retry_after=1)
 
     async def execute(
         self,
@@ -179,6 +159,7 @@ class Sessions:
         Raises:
             SessionError: it does not live.
         """
+        self._check_open()
         async with self.using(session) as live:
             return await live.executions.execute(execution, on_output=on_output, on_start=on_start)
 
@@ -251,7 +232,7 @@ class Sessions:
         return live
 
     async def expire_due(self) -> None:
-        """Ends those whose time is over. Called by a timer; for tests, too."""
+        """Ends those whose time is over."""
         due = [live for live in (*self._live.values(), *self._leaving.values()) if live.is_due]
         await asyncio.gather(*(self._end(live, "session.expired") for live in due))
 
@@ -267,7 +248,7 @@ class Sessions:
             raise
         self._live.update({live.id: live for live in lives})
         self._created += len(lives)
-        self._wind()
+        self._deadlines.set()
         return [await self.show(live.id) for live in lives]
 
     async def _end(self, live: Live, kind: EventType, **data: object) -> None:
@@ -277,7 +258,6 @@ class Sessions:
             return
         self._ended += 1
         self._leaving[live.id] = live
-        self._wind()
         task = asyncio.ensure_future(live.close(kind, **data))
         self._endings.add(task)
         task.add_done_callback(lambda done: self._left(live, done))
@@ -294,31 +274,47 @@ class Sessions:
         if not live.box.is_open and live.id in self._live:
             await self._end(live, "session.lost", why="Its sandbox ended.")
 
-    def _wind(self) -> None:
-        """Sets the one timer to when the next session expires."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._live:
-            left = min(live.deadline for live in self._live.values()) - self._clock.now()
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._ring)
+    def tree(self, on_report: OnReport = lambda report: None) -> Supervisor:
+        """What keeps sessions going, as a supervisor: each part may die, and the others and the sessions live on."""
+        supply = self.supply
+        parts = {
+            "keeper": supply.watch,
+            "pool": supply.keep_pools,
+            "reaper": self._reap,
+            "expiry": self._expire,
+        }
+        specs = [ChildSpec(name, linked(work)) for name, work in parts.items()]
+        return Supervisor(specs, DEFAULT, name="sandboxes", on_report=on_report)
 
-    def _ring(self) -> None:
-        task = asyncio.ensure_future(self.expire_due())
-        self._endings.add(task)
-        task.add_done_callback(self._rung)
+    async def _reap(self, link: Link) -> None:
+        """A child that notices sandboxes that ended by themselves, in sessions and in pools."""
+        link.ready()
+        soon = 0
+        while True:
+            await asyncio.gather(*(self._look_after(live) for live in list(self._live.values())))
+            self.supply.look()
+            try:
+                async with asyncio.timeout(_SOON_SECONDS if soon else _LOOK_SECONDS):
+                    await self.supply.lost_one()
+                    soon = _SOON_LOOKS
+            except TimeoutError:
+                soon = max(0, soon - 1)
 
-    def _rung(self, task: asyncio.Task[None]) -> None:
-        self._endings.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: that the journal failed, its next caller is told
-        self._wind()
+    async def _expire(self, link: Link) -> None:
+        """A child that ends each session when its time is over."""
+        link.ready()
+        while True:
+            self._deadlines.clear()
+            await self.expire_due()
+            left = min((live.deadline for live in self._live.values()), default=math.inf) - self._clock.now()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
+                    await self._deadlines.wait()
 
     @contextmanager
     def _place(self, count: int, name: str | None) -> Iterator[None]:
         """Keeps room, and the name, for sessions that are being made."""
-        if self._closed:
-            raise SessionLimit("The daemon is about to end.", fix="Try again.")
+        self._check_open()
         if name is not None:
             check_name(name)
             if name in self._names or any(
@@ -341,15 +337,14 @@ class Sessions:
             self._names.discard(name or "")
             self._starting -= count
 
-    async def _backend(self, name: str) -> Backend:
-        async with self._choosing:
-            if name not in self._backends:
-                found = await self._choose(name)
-                known = next((each for each in self._backends.values() if each.name == found.name), None)
-                if known is not None:  # `auto` and its name mean one backend, with one keeper and one pool
-                    await found.close()
-                self._backends[name] = known or found
-            return self._backends[name]
+    def refuse(self) -> None:
+        """Takes no new sessions and executions; what is in flight goes on."""
+        self._closed = True
+
+    async def idle(self) -> None:
+        """Returns when no execution is in flight."""
+        for live in list(self._live.values()):
+            await live.executions.settled()
 
     def statistics(self) -> SessionsStatistics:
         running = sum(len(live.executions.running) for live in self._live.values())
@@ -366,12 +361,13 @@ class Sessions:
         )
         if self._endings:
             await asyncio.wait(set(self._endings))
-        await self._pools.close()
-        backends, self._backends = self._backends, {}
-        for backend in {backend.name: backend for backend in backends.values()}.values():
-            await backend.close()
+        if self._tree is not None:
+            await self._tree.stop()
+        await self.supply.close()
 
     async def __aenter__(self) -> Self:
+        self._tree = self.tree()
+        await self._tree.start()
         return self
 
     async def __aexit__(

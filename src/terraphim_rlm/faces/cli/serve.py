@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from terraphim_rlm.faces.cli.out import Voice, speaking
 from terraphim_rlm.faces.cli.words import plural
 
 IDLE_SECONDS = 300.0
+DRAIN_SECONDS = 10.0
 
 
 def serve(
@@ -23,26 +26,38 @@ def serve(
     detach: Annotated[
         bool, typer.Option("--detach", help="Go on in the background; log to daemon.log.")
     ] = False,
+    drain_seconds: Annotated[
+        float, typer.Option(metavar="S", help="Upon SIGTERM, let what runs end by itself for so long.")
+    ] = DRAIN_SECONDS,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print a systemd unit that runs this, and do nothing else.")
+    ] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the one that runs, and its sessions.")] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Keeps sessions, and serves them to this user over a Unix socket. Started by itself where it is needed.
 
-    Ctrl-C ends it and every session. Only one can serve a data folder.
+    Ctrl-C ends it and every session; SIGTERM first lets what runs end. Only one can serve a data folder.
     """
     with speaking("serve", mode(as_json), debug) as voice:
         if not 0 <= idle_seconds <= 31_536_000:
             raise InvalidArgument(f"--idle-seconds must be 0 or more, not {idle_seconds:g}.")
+        if not 0 <= drain_seconds <= 3600:
+            raise InvalidArgument(f"--drain-seconds must be 0 to 3,600, not {drain_seconds:g}.")
+        if print_unit:
+            _print_unit(voice, drain_seconds)
+            return
         if stop:
             _stop(voice)
             return
-        _serve(voice, idle_seconds, detach)
+        _serve(voice, idle_seconds, drain_seconds, detach)
 
 
-def _serve(voice: Voice, idle_seconds: float, detach: bool) -> None:
+def _serve(voice: Voice, idle_seconds: float, drain_seconds: float, detach: bool) -> None:
     from terraphim_rlm.core.paths import data_dir
     from terraphim_rlm.core.process import detach as detached
+    from terraphim_rlm.faces.server.daemon import Serving
     from terraphim_rlm.faces.server.daemon import serve as served
     from terraphim_rlm.faces.server.listening import Listening, log_file
     from terraphim_rlm.store.journal import Journal
@@ -62,9 +77,17 @@ def _serve(voice: Voice, idle_seconds: float, detach: bool) -> None:
         listening.describe()
     else:
         voice.note(f"Serving on {listening.path}, process {os.getpid()}. Ctrl-C ends it and its sessions.")
-    served(listening, idle_seconds)
+    served(listening, Serving(idle_seconds, drain_seconds))
     if not detach:
         voice.give(told, "Ended.")
+
+
+def _print_unit(voice: Voice, drain_seconds: float) -> None:
+    from terraphim_rlm.core.paths import data_dir
+    from terraphim_rlm.faces.server.unit import unit
+
+    text = unit(Path(sys.executable), data_dir().absolute(), drain_seconds)
+    voice.give({"unit": text}, text.rstrip())
 
 
 def _stop(voice: Voice) -> None:

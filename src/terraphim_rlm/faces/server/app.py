@@ -14,6 +14,7 @@ from terraphim_rlm.core.values import SCHEMA_VERSION, to_json
 from terraphim_rlm.faces.server import files, history, pools, problems, sessions, snapshots
 from terraphim_rlm.faces.server.problems import Json
 from terraphim_rlm.service.sessions import Sessions
+from terraphim_rlm.supervision.supervisor import Supervisor
 
 SERVICE = "terraphim-rlm"
 
@@ -31,7 +32,9 @@ def make_app(kept: Sessions, stop: Callable[[], None] = lambda: None) -> FastAPI
     @app.get("/health", response_class=Response)
     async def health() -> Response:
         """Who serves. What a client of another version needs is never changed here."""
-        return Json({"schema_version": SCHEMA_VERSION, **_health(kept)})
+        tree: Supervisor | None = getattr(app.state, "tree", None)
+        parts = [] if tree is None else to_json(tree.statistics().children)
+        return Json({"schema_version": SCHEMA_VERSION, **_health(kept), "parts": parts})
 
     @app.post("/api/stop", response_class=Response, status_code=202)
     async def end() -> Response:

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
+import socket
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.faces.server.listening import Listening
 from terraphim_rlm.store.journal import Journal
 
+if TYPE_CHECKING:
+    from terraphim_rlm.service.sessions import Sessions
+    from terraphim_rlm.supervision.spec import Exit
 
-def serve(listening: Listening, idle_seconds: float) -> None:
-    """Serves until a signal, a request to stop, or `idle_seconds` (0 = never) without sessions and requests.
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a daemon serves, and ends."""
+
+    idle_seconds: float = 0.0
+    """Without sessions and requests, upon which it ends; 0 = never."""
+    drain_seconds: float = 10.0
+    """That executions in flight have to end by themselves after SIGTERM."""
+
+
+def serve(listening: Listening, how: Serving) -> None:
+    """Serves until a signal, a request to stop, or a time without sessions and requests.
 
     Every sandbox is gone and every record written when it returns.
 
     Raises:
         StoreError: the journal cannot be used.
+        CrashLoop: parts of it crashed too often.
     """
     raise_descriptor_limit()
     with listening, Journal() as journal:
         journal.open()
-        asyncio.run(_serve(listening, journal, idle_seconds))
+        asyncio.run(_serve(listening, journal, how))
 
 
 def raise_descriptor_limit() -> None:
@@ -33,27 +52,66 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(listening: Listening, journal: Journal, idle_seconds: float) -> None:
+async def _serve(listening: Listening, journal: Journal, how: Serving) -> None:
     from terraphim_rlm.faces.server.app import make_app
     from terraphim_rlm.faces.server.bounds import Bounded, Bounds
     from terraphim_rlm.faces.server.idle import Idle
-    from terraphim_rlm.faces.server.uvicorn_server import make_server
+    from terraphim_rlm.faces.server.tree import make_tree
+    from terraphim_rlm.faces.server.uvicorn_server import served
     from terraphim_rlm.service.sessions import Sessions
+    from terraphim_rlm.supervision.watchdog import Watchdog
 
-    ending = asyncio.Event()
+    ending, draining = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, ending.set)
-    async with Sessions(journal) as sessions:
-        idle = Idle(idle_seconds, lambda: sessions.statistics().live > 0, ending.set)
-        idle.watch()
-        app = Bounded(make_app(sessions, ending.set), idle, Bounds())
-        server = make_server(app, ending)
-        serving = asyncio.ensure_future(server.serve(sockets=[listening.socket]))
-        stopping = asyncio.ensure_future(ending.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        listening.hide()  # whoever comes from now on starts another daemon
-        idle.close()
-        ending.set()
-        await sessions.close()  # what is in flight now gets its answer
-        await serving
+    loop.add_signal_handler(signal.SIGINT, ending.set)
+
+    def asked() -> None:
+        (ending if draining.is_set() else draining).set()  # whoever asks twice is in a hurry
+
+    loop.add_signal_handler(signal.SIGTERM, asked)
+    sessions = Sessions(journal)
+    idle = Idle(how.idle_seconds, lambda: sessions.statistics().live > 0, ending.set)
+    app = make_app(sessions, ending.set)
+    tree = make_tree(journal, sessions, {"server": served(Bounded(app, idle, Bounds()), listening.socket)})
+    app.state.tree = tree
+    with Watchdog():
+        try:
+            await tree.start()
+            idle.watch()
+            notify("READY=1")
+            await _first(ending, draining, tree.ended)
+            notify("STOPPING=1")
+            listening.hide()  # whoever comes from now on starts another daemon
+            idle.close()
+            if draining.is_set():
+                await _drained(sessions, ending, how.drain_seconds)
+        finally:
+            await sessions.close()  # what is in flight now gets its answer
+            await tree.stop()
+    tree.check()
+
+
+async def _drained(sessions: Sessions, ending: asyncio.Event, seconds: float) -> None:
+    """Returns when nothing is in flight any more, the time is over, or somebody is in a hurry."""
+    sessions.refuse()
+    idle = asyncio.ensure_future(sessions.idle())
+    hurry = asyncio.ensure_future(ending.wait())
+    await asyncio.wait({idle, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    hurry.cancel()
+
+
+async def _first(ending: asyncio.Event, draining: asyncio.Event, over: asyncio.Future[Exit]) -> None:
+    asked = [asyncio.ensure_future(event.wait()) for event in (ending, draining)]
+    waits: list[asyncio.Future[Any]] = [*asked, over]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in asked:
+        each.cancel()
+
+
+def notify(state: str) -> None:
+    """Tells systemd, where it started us (`Type=notify`)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address.startswith(("/", "@")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+            sock.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -18,20 +18,20 @@ router = APIRouter()
 @router.get("/api/pools", response_class=Response)
 async def status(sessions: Kept) -> Response:
     """How they stand and what they have done; one is there once it was wanted."""
-    return Json(pools_to_json(sessions.pools()))
+    return Json(pools_to_json(sessions.supply.pools()))
 
 
 @router.post("/api/pools/warm", response_class=Response)
 async def warm(body: WarmBody, sessions: Kept, request: Request) -> Response:
     """Makes sandboxes ready before somebody asks; answered when they are, or when a start has failed."""
-    pool = await sessions.pool(body.backend)
+    pool = await sessions.supply.pool(body.backend)
     pool.warm(body.count)
     await until_gone(request, pool.wait_ready())
-    return Json(pools_to_json(sessions.pools()))
+    return Json(pools_to_json(sessions.supply.pools()))
 
 
 @router.post("/api/pools/drain", response_class=Response)
 async def drain(sessions: Kept) -> Response:
     """Ends every sandbox that no session has; answered when they are gone."""
-    await sessions.drain()
-    return Json(pools_to_json(sessions.pools()))
+    await sessions.supply.drain()
+    return Json(pools_to_json(sessions.supply.pools()))

@@ -13,6 +13,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from terraphim_rlm.core.errors import DaemonUnavailable
+from terraphim_rlm.supervision.children import Link, linked
+from terraphim_rlm.supervision.spec import Start
+
 _HEAD_SECONDS = 30.0
 """Until a fresh connection has sent its first request."""
 _KEEP_ALIVE = 75
@@ -24,9 +28,28 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-def make_server(app: Any, ending: asyncio.Event) -> uvicorn.Server:
-    """A server that serves until `ending` is set."""
-    config = uvicorn.Config(
+def served(app: Any, listening: socket.socket) -> Start:
+    """A server as a child: it answers on its own copy of a socket, so whoever follows it finds those that wait."""
+
+    async def serve(link: Link) -> None:
+        server, own = _Server(_config(app), link), listening.dup()
+        try:
+            await server.serve(sockets=[own])
+        except asyncio.CancelledError:
+            server.force_exit = True
+            if server.started:
+                await server.shutdown(sockets=[own])
+            raise
+        finally:
+            own.close()
+        if not server.started:
+            raise DaemonUnavailable("The server did not start.")
+
+    return linked(serve)
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=_Protocol,
         ws="none",
@@ -39,17 +62,20 @@ def make_server(app: Any, ending: asyncio.Event) -> uvicorn.Server:
         timeout_graceful_shutdown=_END_SECONDS,
         h11_max_incomplete_event_size=_MOST_HEAD,
     )
-    return _Server(config, ending)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, link: Link) -> None:
         super().__init__(config)
-        self._ending = ending
+        self._link = link
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._link.ready()
 
     async def main_loop(self) -> None:
         """Waits, instead of looking ten times a second."""
-        await self._ending.wait()
+        await self._link.stop()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

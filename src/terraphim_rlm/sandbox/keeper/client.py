@@ -173,6 +173,7 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last = self._started = self._failed = self._ended = self._oom = 0
         self._modes: Mapping[str, int] = {}
+        self._watchers: list[asyncio.Future[str]] = []
         self._owner = os.getpid()
         """A child forked from it shares the sockets, and must not end its sandboxes."""
 
@@ -201,6 +202,15 @@ class Keeper:
     @property
     def is_alive(self) -> bool:
         return self._socket is not None
+
+    async def lost(self) -> str:
+        """Returns when the process ends without having been asked to: the last that it said."""
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._watchers.append(told)
+        try:
+            return await told
+        finally:
+            self._watchers.remove(told)
 
     async def launch(self, launch: Launch | Fork) -> Kept:
         """Starts a program in the keeper's care, or has one forked; returns once it is there.
@@ -300,6 +310,9 @@ class Keeper:
             kept.on_lost()
         self._kept.clear()
         words = self._last_words()
+        if self._process is not None:  # nobody has closed it
+            for told in self._watchers:
+                settle(told, words)
         if self._ready is not None:
             fail(self._ready, SandboxStartFailed(f"The keeper of the sandboxes did not start: {words}."))
 

@@ -31,6 +31,7 @@ class Pools:
         self._config = config or PoolConfig()
         self._clock = clock
         self._pools: dict[PoolKey, Pool] = {}
+        self.is_open = True
 
     def of(self, backend: Backend, resources: Resources, packages: tuple[str, ...] = ()) -> Pool:
         """The pool of such sandboxes; there is one backend of a name."""
@@ -47,8 +48,14 @@ class Pools:
         """See `Pool.drain`; all of them."""
         await asyncio.gather(*(pool.drain() for pool in self._pools.values()))
 
+    def look(self) -> None:
+        """See `Pool.look`; all of them."""
+        for pool in self._pools.values():
+            pool.look()
+
     async def close(self) -> None:
         """See `Pool.close`; all of them."""
+        self.is_open = False
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
 
 

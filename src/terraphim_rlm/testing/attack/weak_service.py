@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from terraphim_rlm.faces.server.daemon import serve
+from terraphim_rlm.faces.server.daemon import Serving, serve
 from terraphim_rlm.faces.server.listening import Listening
 from terraphim_rlm.testing.attack.protections import PROTECTIONS
 from terraphim_rlm.testing.attack.weak import without
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         listening = Listening()
         sys.stderr.write(f"Serving on {listening.path}, process of a control\n")
         sys.stderr.flush()
-        serve(listening, 0.0)
+        serve(listening, Serving())
     return 0
 
 

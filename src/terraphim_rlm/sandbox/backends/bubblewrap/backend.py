@@ -263,6 +263,10 @@ class Bubblewrap:
     def statistics(self) -> KeeperStatistics:
         return self._keeper.statistics()
 
+    async def lost(self) -> str:
+        """See `contract.Backend`: its keeper is gone. The next sandbox has another one started."""
+        return await self._keeper.lost()
+
     async def close(self) -> None:
         try:
             await self._zygote.close()
