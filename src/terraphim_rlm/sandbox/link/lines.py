@@ -112,13 +112,21 @@ class Line:
                 data = os.read(self._fd, min(_CHUNK, self._credit))
             else:
                 size = _CHUNK if self.kind == inside.PACKETS else min(_CHUNK, self._credit)
-                data, ancillary, _, _ = self._socket.recvmsg(size, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4))
+                data, ancillary, flags, _ = self._socket.recvmsg(
+                    size, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
+                )
                 fds = descriptors(ancillary)
+                if (
+                    flags & socket.MSG_CTRUNC
+                ):  # the kernel had no room for all of them: what is said without them is wrong
+                    data = b""
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
+            for fd in fds:
+                os.close(fd)
             self.close(tell=True)
             return
         self._credit -= len(data)

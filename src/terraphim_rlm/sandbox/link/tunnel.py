@@ -8,9 +8,11 @@ to send requests and descriptors on. Each descriptor becomes a *line*: a number 
 from __future__ import annotations
 
 import asyncio
+import errno
 import marshal
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -23,7 +25,8 @@ _MOST_DESCRIPTORS = 16
 _PIECE = 1 << 18
 _REPORT = 17
 """Bytes of a supervisor's report."""
-_EXITED = 3
+_EXITED, _FAILED = 3, 4
+_REPORT_OF = struct.Struct("<BIiii")
 _MOST_HELD = 10_000
 """Words that wait for a pipe of ours to be emptied; each is of a window's bytes at most, or a report."""
 
@@ -71,7 +74,7 @@ class Tunnel:
         """Takes what `Guest` sends, one request after another."""
         while self._open and not self._stream.is_full and not self._out:
             try:
-                data, ancillary, _flags, _address = self._requests.recvmsg(
+                data, ancillary, flags, _address = self._requests.recvmsg(
                     _REQUEST_BYTES, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
                 )
             except BlockingIOError:
@@ -83,6 +86,11 @@ class Tunnel:
                 self.close()
                 return
             request = marshal.loads(data)  # noqa: S302 - of our own `Guest`
+            if flags & socket.MSG_CTRUNC:  # the kernel had no room for all of them
+                for fd in fds:
+                    os.close(fd)
+                self._tell(_REPORT_OF.pack(_FAILED, request["id"], errno.EMFILE, 0, 0))
+                continue
             described = self.describe(fds)
             pipes = [self._lines[number] for kind, number in described if kind == inside.WRITES]
             if pipes:

@@ -44,15 +44,17 @@ def why_none() -> str:
     return f"no throwaway namespaces here: {said[-200:]}" if done.returncode else ""
 
 
-async def in_bottle(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int = 0) -> Outcome:
-    """Runs a row or its control in a bottle of its own."""
-    return await asyncio.to_thread(_run, kind, row, lab, seed)
+async def in_bottle(
+    kind: Literal["row", "control"], row: Row, lab: Lab, seed: int = 0, backend: str = "bubblewrap"
+) -> Outcome:
+    """Runs a row or its control in a bottle of its own. Controls are of bubblewrap, whose protections can be taken off."""
+    return await asyncio.to_thread(_run, kind, row, lab, seed, backend)
 
 
-def _run(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int) -> Outcome:
+def _run(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int, backend: str) -> Outcome:
     groups = Groups(hierarchies(_text("/proc/self/mountinfo"), _text("/proc/self/cgroup")), os.getpid())
     group = groups.make("bottle", _BOUNDS) if os.geteuid() == 0 else Group()
-    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), str(seed)]
+    argv = [sys.executable, "-P", "-m", __name__, kind, row.id, str(lab.root / "tmp"), str(seed), backend]
     seconds = SECONDS + row.deadline
     try:
         done = process.run(command([*argv, *group.entrances()]), timeout=seconds, env=_environment())
@@ -72,7 +74,7 @@ def _run(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int) -> Outc
 def _environment() -> dict[str, str]:
     """For the same modules as here, wherever they come from."""
     own = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONDONTWRITEBYTECODE": "1"}
-    return {**process.MINIMAL_ENV, **own}
+    return {**process.inherited_env("DOCKER_HOST", "TRLM_IMAGE"), **own}
 
 
 def _text(path: str) -> str:
@@ -80,7 +82,7 @@ def _text(path: str) -> str:
         return file.read()
 
 
-async def _inside(kind: str, row: Row, folder: str, seed: int) -> Outcome:
+async def _inside(kind: str, row: Row, folder: str, seed: int, backend: str) -> Outcome:
     from terraphim_rlm.testing.attack.control import run_control
     from terraphim_rlm.testing.attack.harness import Harness
     from terraphim_rlm.testing.attack.network import Sinks, close_off
@@ -89,7 +91,7 @@ async def _inside(kind: str, row: Row, folder: str, seed: int) -> Outcome:
     with Sinks() as sinks, Lab(folder) as lab:
         if kind == "control":
             return await run_control(row, lab, sinks)
-        async with Harness(lab, sinks) as harness:
+        async with Harness(lab, sinks, backend) as harness:
             return await harness.run_row(row, seed)
 
 
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     """Inside the bottle: bounds first, then the work; the outcome is the last line of the output."""
     from terraphim_rlm.testing.attack.table import ROWS
 
-    kind, identity, folder, seed, *groups = arguments
+    kind, identity, folder, seed, backend, *groups = arguments
     if os.getppid() != 0:
         sys.stderr.write("Not in a bottle.\n")
         return 2
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
             file.write(b"0")
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    outcome = asyncio.run(_inside(kind, ROWS[identity], folder, int(seed)))
+    outcome = asyncio.run(_inside(kind, ROWS[identity], folder, int(seed), backend))
     sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
     return 0
 

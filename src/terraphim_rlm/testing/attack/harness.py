@@ -62,7 +62,7 @@ class Harness:
         if missing := await self._missing(row):
             return Outcome(row.id, "row", "not_run", missing)
         if not self._inside and any(need in _IN_BOTTLES for need in row.needs):
-            return await in_bottle("row", row, self._lab, seed)
+            return await in_bottle("row", row, self._lab, seed, self._name)
         return await self.run_row(row, seed)
 
     async def control(self, row: Row) -> Outcome:

@@ -89,17 +89,18 @@ class PlainBwrap:
             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/home", "--chdir", "/home", "--",
         ]  # fmt: skip
         self._python = [programs["python"], "-I", "-S", "-q", "-u", "-i"]
+        self._env = self._process.MINIMAL_ENV
         self.version = self._said([programs["bwrap"], "--version"]).split()[-1]
 
     def _said(self, argv: list[str]) -> str:
-        ended = self._process.run(argv, timeout=20)
+        ended = self._process.run(argv, timeout=20, env=self._env)
         if ended.returncode:
             raise OSError(ended.stderr.decode(errors="replace"))
         return str(ended.stdout.decode())
 
     def open(self) -> Any:
         return self._process.start(
-            self._bwrap + self._python, stdin=_PIPE, stdout=_PIPE, stderr=_DEVNULL, bufsize=0
+            self._bwrap + self._python, env=self._env, stdin=_PIPE, stdout=_PIPE, stderr=_DEVNULL, bufsize=0
         )
 
     def run(self, child: Any, code: str) -> str:
@@ -121,7 +122,28 @@ class PlainBwrap:
             child.kill()
 
 
-PEERS: dict[str, Any] = {"llm-sandbox": LlmSandbox, "smolagents": Smolagents, "bwrap python3": PlainBwrap}
+class PlainDocker(PlainBwrap):
+    """`docker run -i .. python3 -i` by hand, with the image of our sandboxes: no limits, no status, no time-out."""
+
+    def __init__(self, programs: dict[str, Any]) -> None:
+        if not programs["docker"]:
+            raise NotOffered("there is no docker program here")
+        self._process = import_module("terraphim_rlm.core.process")
+        self._env = self._process.inherited_env("HOME", "DOCKER_HOST")
+        self._bwrap = [programs["docker"], "run", "--rm", "-i", "--network", "none", programs["image"]]
+        self._python = ["python3", "-I", "-S", "-q", "-u", "-i"]
+        self.version = self._said([programs["docker"], "--version"]).split()[2].rstrip(",")
+
+    def processes(self, child: Any) -> list[int]:
+        raise NotOffered("its processes are the engine's")
+
+
+PEERS: dict[str, Any] = {
+    "llm-sandbox": LlmSandbox,
+    "smolagents": Smolagents,
+    "bwrap python3": PlainBwrap,
+    "docker run": PlainDocker,
+}
 
 
 def _answered(peer: Any, box: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from terraphim_rlm.core import pip, process
 from terraphim_rlm.core.errors import BackendUnavailable
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.sandbox.backends.bubblewrap import host
+from terraphim_rlm.sandbox.backends.docker import images
 from terraphim_rlm.testing.bench.rows import summary
 from terraphim_rlm.testing.engines.leash import Leash
 
@@ -45,6 +47,7 @@ PEERS = (
     Peer("llm-sandbox", "llm-sandbox[docker]==0.3.46"),
     Peer("smolagents", "smolagents==1.26.0"),
     Peer("bwrap python3", None),
+    Peer("docker run", None),
 )
 
 
@@ -133,4 +136,10 @@ def _programs() -> dict[str, Any]:
     """What a peer that is no package needs: the same programs that our sandboxes are made of."""
     uid = host.drop_uid()
     found = host.bwraps(uid)
-    return {"bwrap": found[0] if found else None, "python": host.guest_python(uid).path, "at_once": AT_ONCE}
+    return {
+        "bwrap": found[0] if found else None,
+        "docker": shutil.which("docker", path=process.BASE_PATH),
+        "image": images.image_name(),
+        "python": host.guest_python(uid).path,
+        "at_once": AT_ONCE,
+    }

@@ -76,13 +76,16 @@ async def rows(backend: str, sizes: Sizes, *, long: bool, peers: Peers) -> Async
     async with AsyncExitStack() as stack:
         try:
             standing = await stack.enter_async_context(await choose(backend))
-            await standing.probe()
+            able = await standing.probe()
         except BackendUnavailable as error:
             yield row("sandbox", "", [], None, why=f"cannot run here: {error.message}")
             return
         async for one in speed.rows(standing, sizes, peers):
             yield one
         yield await handout(standing, sizes.handouts_long if long else sizes.handouts)
+        if able.supports_snapshots.get("python", "none") == "none":
+            yield row("snapshots", "", [], None, why=f"{standing.name} has none")
+            return
         async for one in states.rows(standing, sizes):
             yield one
     if long:

@@ -18,6 +18,7 @@ from terraphim_rlm.sandbox.backends.docker.link import Link
 from terraphim_rlm.sandbox.backends.docker.watch import Watch
 from terraphim_rlm.sandbox.backends.docker.wire import Wire
 from terraphim_rlm.sandbox.contract import SandboxSpec, Toolchain
+from terraphim_rlm.sandbox.link.room import is_full, no_room
 from terraphim_rlm.sandbox.link.tunnel import Tunnel
 from terraphim_rlm.sandbox.machine import GuestMachine
 
@@ -72,6 +73,10 @@ class Docker:
                 stack.pop_all()
         except EngineGone as error:
             raise _gone(error) from error
+        except OSError as error:
+            if is_full(error):
+                raise no_room(error, SandboxStartFailed) from error
+            raise
         return link
 
     async def _ready(self) -> images.Facts:

@@ -16,7 +16,7 @@ OPEN_FILES = 512
 _HIDDEN = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/cmdline", "/proc/interrupts",
-    "/sys",
+    "/sys", "/etc/hostname", "/run", "/var/lib",
 )  # fmt: skip
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """As the engine's own lists, and what tells of the host besides: its command line, its devices, its control groups."""
