@@ -148,10 +148,14 @@ CHILD = [cell("r = rlm_query('Below?', 'part')\nprint(r)"), "FINAL_VAR(r)"]
 BELOW = [cell("n = llm_query('deep')\nprint(n)"), cell("m = n * 2\nprint(m, context)"), "FINAL_VAR(m)"]
 
 
-@pytest.mark.parametrize("at", ["Below? 1", "deep", "Below? 2", "Below? 3", "What? 2"])
-async def test_a_child_that_was_open_goes_on_inside(runs: Runs, at: str) -> None:
+@pytest.mark.parametrize(
+    ("at", "isolate"),
+    [("Below? 1", False), ("deep", False), ("Below? 2", False), ("Below? 3", False), ("What? 2", False), ("Below? 3", True)],
+)  # fmt: skip
+async def test_a_child_that_was_open_goes_on_inside(runs: Runs, at: str, isolate: bool) -> None:
     order = ["What? 1", "Below? 1", "deep", "Below? 2", "Below? 3", "What? 2"]
-    model = ByTurn(CHILD, {"Below?": BELOW}, sub)
+    asks = CHILD[0].replace("'part'", "'part', isolate=True") if isolate else CHILD[0]
+    model = ByTurn([asks, CHILD[1]], {"Below?": BELOW}, sub)
     run = await runs.broken(model, at)
     answer = await runs.resumed(model, run)
 

@@ -53,6 +53,8 @@ class Birth:
     """Which of its questions; 0 for the only one."""
     node: str | None = None
     """Its id, when it goes on from an earlier working of the run."""
+    isolated: bool = False
+    """It wants a sandbox of its own."""
 
 
 ChildAsker = Callable[[str, Any, Birth], Awaitable[Any]]
@@ -74,7 +76,7 @@ class _Job:
         self.tell("call.item", call_id=self.known.id, item=item, usage=to_json(usage), **came)
 
     def birth(self, item: int = 0) -> Birth:
-        return Birth(self.known.id, item, self.known.nodes.get(item))
+        return Birth(self.known.id, item, self.known.nodes.get(item), self.args.get("isolate") is True)
 
 
 _Item = tuple[dict[str, Any], Usage]

@@ -51,7 +51,8 @@ many at once, in order. Give each a self-contained prompt that holds its piece o
 - `map_query(instruction, items)`, `filter_query(question, items)`, `classify(items, labels)`, \
 `reduce_query(instruction, items)`, `pairs(question, items)`, `tournament(question, items)`: ready-made programs over llm_query.
 - `rlm_query(question, context)`: a helper like you, with an interpreter of its own; for parts that need several steps; \
-`rlm_query_batched(questions, contexts)` lets several work side by side. The input, or files of it, are shared with them.
+`rlm_query_batched(questions, contexts)` lets several work side by side. The input, or files of it, are shared with them; \
+your files and processes are, too, unless you say `isolate=True`.
 - `quote("words as they stand in the input")` or `cite(start, end, path=..)` to record the evidence for your answer.
 - `sh("command")` runs a shell command and returns its output.
 

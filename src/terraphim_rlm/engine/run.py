@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
 from terraphim_rlm.core.errors import RlmError
@@ -14,6 +14,7 @@ from terraphim_rlm.core.network import EVENTS, Access
 from terraphim_rlm.core.standing import Spent
 from terraphim_rlm.core.values import Answer, Confidence, Evidence, to_json
 from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.boxes import Boxes
 from terraphim_rlm.engine.checks import evidence, supports
 from terraphim_rlm.engine.direct import ask_directly
 from terraphim_rlm.engine.looking import LookUp
@@ -22,14 +23,13 @@ from terraphim_rlm.engine.record import KnownNode
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.engine.tree import Tree
-from terraphim_rlm.sandbox.sandbox import Sandbox
 
 
 class Run:
     """Works on one task. Making it tells the intent, which must be durable before `work`.
 
     Args:
-        sandbox: gives the run's sandbox, when it turns out that one is needed.
+        boxes: gives the run's sandbox, when it turns out that one is needed, and those of isolated children.
         leases: makes the book in which the ledger writes ahead what may be spent.
         spent: of a run that is taken up again, what it had spent; its intent was told when it began.
     """
@@ -38,14 +38,14 @@ class Run:
         self,
         task: Task,
         log: EventLog,
-        sandbox: Callable[[], Awaitable[Sandbox]],
+        boxes: Boxes,
         leases: Callable[[EventLog, str], LeaseBook] | None = None,
         spent: Spent | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.task = task
         self._log = log
-        self._sandbox = sandbox
+        self._boxes = boxes
         self._clock = clock
         self._started = clock.now() - (0.0 if spent is None else spent.seconds)
         known = task.record.root if task.record else KnownNode()
@@ -99,9 +99,9 @@ class Run:
         task, account = self.task, self.ledger.root
         if task.way == "direct":
             return await ask_directly(task, self._asker, account, self._root)
-        sandbox = await self._sandbox()
+        sandbox = await self._boxes.own()
         sandbox.on_access = self._accessed
-        tree = Tree(task, sandbox, self.ledger, self._asker, self._log)
+        tree = Tree(task, sandbox, self._boxes.new, self.ledger, self._asker, self._log)
         if task.way == "lookup":
             hands = tree.root_hands(self._root)
             return await LookUp(task, self._asker, account, hands, self._root).run()

@@ -1,11 +1,11 @@
-"""The nodes of a run: a root, and below it a child for each `rlm_query`, all in one sandbox."""
+"""The nodes of a run: a root, and below it a child for each `rlm_query`, in one sandbox but for those that want another."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from terraphim_rlm.core.errors import BudgetExceeded
@@ -14,6 +14,7 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account, Ledger
 from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.boxes import Isolated
 from terraphim_rlm.engine.broker import Birth, Broker, InputPart
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.hands import Hands
@@ -33,23 +34,43 @@ _MOST_CHILDREN = 16
 """Nodes of one level that work at once; more wait. Each has an interpreter and three descriptors of ours."""
 _MOST_BEST = 2_000
 
-_Given = Callable[[], Context | None]
-"""Makes a child's input, when its turn has come."""
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """A node, as far as its children need it."""
+
+    sandbox: Sandbox
+    account: Account
+    tell: Teller
+    context: Context | None
 
 
 class Tree:
-    """Grows one run's nodes in one sandbox, under one ledger."""
+    """Grows one run's nodes in its sandbox, under one ledger.
 
-    def __init__(self, task: Task, sandbox: Sandbox, ledger: Ledger, asker: Asker, log: EventLog) -> None:
+    Args:
+        new_sandbox: gives one for a child that wants its own.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        new_sandbox: Callable[[], Awaitable[Sandbox]],
+        ledger: Ledger,
+        asker: Asker,
+        log: EventLog,
+    ) -> None:
         self._task = task
         self._sandbox = sandbox
+        self._isolated = Isolated(new_sandbox, self._later)
         self._ledger = ledger
         self._asker = asker
         self._sharing = Sharing(asker)
         self._log = log
         self._record = task.record or Record(())
         self._children = self._record.places
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Future[None]] = set()
         self._mark = new_mark()
         # For each level, so that no node holds the place that its own child waits for.
         self._levels: dict[int, asyncio.Semaphore] = {}
@@ -78,35 +99,26 @@ class Tree:
         interpreter = self._sandbox.python
         if self._task.context is not None:
             interpreter.give(self._task.context.handover())
-        return self._hands(interpreter, self._ledger.root, tell, self._task.model, self._task.context)
+        top = _Parent(self._sandbox, self._ledger.root, tell, self._task.context)
+        return self._hands(interpreter, top, self._task.model)
 
-    def _hands(
-        self,
-        interpreter: Interpreter,
-        account: Account,
-        tell: Teller,
-        model: ModelClient,
-        own: Context | None,
-    ) -> Hands:
+    def _hands(self, interpreter: Interpreter, own: _Parent, model: ModelClient) -> Hands:
         async def child(question: str, context: Any, birth: Birth) -> Any:
-            given = partial(_given, own, context)
-            return await self._child(account, tell, question, given, birth)
+            return await self._child(own, question, context, birth)
 
-        broker = Broker(self._asker, self._sharing, account, self._task.sub_model, tell, child)
+        broker = Broker(self._asker, self._sharing, own.account, self._task.sub_model, own.tell, child)
         shown = showing(self._mark, model.info.window)
-        return Hands(self._sandbox, interpreter, broker, account, self._task.guard, tell, shown)
+        return Hands(own.sandbox, interpreter, broker, own.account, self._task.guard, own.tell, shown)
 
-    async def _child(
-        self, account: Account, parent: Teller, question: str, given: _Given, birth: Birth
-    ) -> Any:
-        """A node below another: own interpreter and folder, the same budget.
+    async def _child(self, parent: _Parent, question: str, given: Any, birth: Birth) -> Any:
+        """A node below another: own interpreter and folder, or own sandbox, and the same budget.
 
         Raises:
             RlmError: what ended it before it had an answer.
         """
-        own = account.child()
+        own = parent.account.child()
         async with self._levels.setdefault(own.depth, asyncio.Semaphore(_MOST_CHILDREN)):
-            outcome = await self._work_below(own, parent, question, given, birth)
+            outcome = await self._work_below(replace(parent, account=own), question, given, birth)
         if outcome.error is not None:
             error = outcome.error
             raise type(error)(
@@ -116,32 +128,52 @@ class Tree:
             )
         return outcome.text if outcome.value is None else outcome.value
 
-    async def _work_below(
-        self, own: Account, parent: Teller, question: str, given: _Given, birth: Birth
-    ) -> Outcome:
+    async def _work_below(self, above: _Parent, question: str, given: Any, birth: Birth) -> Outcome:
+        """Works with the account of `above`, which is the child's own already."""
         known = self._record.node(birth.node)
         self._children += not known.place
         place = known.place or self._children
-        context = given()
-        teller = Teller(self._log, known.kept_id or new_id("node"), parent.node, known)
-        interpreter = self._sandbox.new_interpreter(f"{HOME}/.nodes/{place}")
-        try:
+        told = {"place": place, "call_id": birth.call, "item": birth.item}
+        told |= {"isolated": True} if birth.isolated else {}
+        teller = Teller(self._log, known.kept_id or new_id("node"), above.tell.node, known)
+        context = _given(above.context, given)
+        async with self._room(above, birth, place, context) as (sandbox, interpreter):
             if context is not None:
                 interpreter.give(context.handover())
             model = self._task.sub_model
-            hands = self._hands(interpreter, own, teller, model, context)
-            told = {"place": place, "call_id": birth.call, "item": birth.item}
+            own = _Parent(sandbox, above.account, teller, context)
             checks = replace(self._task.checks, verify=None)
             brief = Brief(question, context, model, checks=checks, birth=told)
-            return await Node(brief, own, self._asker, hands, teller).run()
+            hands = self._hands(interpreter, own, model)
+            return await Node(brief, own.account, self._asker, hands, teller).run()
+
+    @asynccontextmanager
+    async def _room(
+        self, above: _Parent, birth: Birth, place: int, context: Context | None
+    ) -> AsyncIterator[tuple[Sandbox, Interpreter]]:
+        """Where a child works. Its parent need not wait until that is taken apart; `root` does."""
+        if not birth.isolated:
+            interpreter = above.sandbox.new_interpreter(f"{HOME}/.nodes/{place}")
+            try:
+                yield above.sandbox, interpreter
+            finally:
+                self._later(_end(interpreter, context))
+            return
+        try:
+            async with self._isolated.one(above.account.depth) as box:
+                box.on_access = above.sandbox.on_access
+                yield box, box.python
         finally:
-            ending = asyncio.get_running_loop().create_task(_end(interpreter, context))
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            if context is not None:
+                context.close()
+
+    def _later(self, end: Awaitable[None]) -> None:
+        ending = asyncio.ensure_future(end)
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
 
 async def _end(interpreter: Interpreter, context: Context | None) -> None:
-    """Ends what a child worked with. Its parent need not wait for the kernel to take it apart; `root` does."""
     try:
         await interpreter.close()
     finally:

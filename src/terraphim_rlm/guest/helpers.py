@@ -91,17 +91,20 @@ class Calls:
         options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "memo": memo}
         return _results(self.ask("llm_query_batched", prompts=prompts, **options), on_error)
 
-    def rlm_query(self, question, context=None):
+    def rlm_query(self, question, context=None, *, isolate=False):
         """Lets a child node, with its own interpreter, answer a question over `context`.
 
-        The input, or files of it, are shared with the child and not copied.
+        The input, or files of it, are shared with the child and not copied. isolate: True gives it a sandbox of its
+        own, with none of our files and processes, and all of a sandbox's limits.
         """
-        return self.ask("rlm_query", question=_text(question), context=self._shipped(context))
+        asked = {"question": _text(question), "context": self._shipped(context)}
+        return self.ask("rlm_query", isolate=isolate is True, **asked)
 
-    def rlm_query_batched(self, questions, contexts=None, *, on_error="raise"):
+    def rlm_query_batched(self, questions, contexts=None, *, on_error="raise", isolate=False):
         """One child node for each question, side by side; answers in the order of the questions.
 
-        contexts: one for each question, or one value for all. on_error: as in llm_query_batched.
+        contexts: one for each question, or one value for all. on_error: as in llm_query_batched. isolate: as in
+        rlm_query; each has a sandbox of its own.
         """
         questions = [_text(question) for question in questions]
         if not isinstance(contexts, (list, tuple)):
@@ -114,7 +117,7 @@ class Calls:
             {"question": question, "context": self._shipped(context)}
             for question, context in zip(questions, contexts)
         ]
-        return _results(self.ask("rlm_query_batched", items=asked), on_error)
+        return _results(self.ask("rlm_query_batched", items=asked, isolate=isolate is True), on_error)
 
     def _shipped(self, context):
         """A child's context: what is part of the input by name, text as it is, JSON as JSON."""

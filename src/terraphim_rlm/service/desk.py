@@ -17,6 +17,7 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.standing import Spent
 from terraphim_rlm.core.values import Answer, Limits, Resources, to_json
 from terraphim_rlm.engine.again import Past
+from terraphim_rlm.engine.boxes import Boxes
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.hands import Guard
@@ -172,18 +173,18 @@ class Desk:
     async def _run(self, question: Question, kept: _Kept) -> Run:
         again, sinks = question.again, list(question.sinks)
         task = self._task(question, kept)
-        sandbox = partial(self._sandbox_of, kept)
+        boxes = Boxes(partial(self._sandbox_of, kept), self.pool.take)
         if again is not None and again.how == "replay":
-            return Run(task, EventLog(again.recall.id, sinks), sandbox)  # nothing is written down
+            return Run(task, EventLog(again.recall.id, sinks), boxes)  # nothing is written down
         leases = partial(JournalLeases, self._journal)
         if again is None or again.how == "fork":
-            return Run(task, EventLog(new_id("run"), [self._journal.sink, *sinks]), sandbox, leases)
+            return Run(task, EventLog(new_id("run"), [self._journal.sink, *sinks]), boxes, leases)
         event = again.recall.claim(again.spent, task.model.info.name)
         await self._journal.claim(event)
         for sink in sinks:
             sink(event)
         log = EventLog(event.run, [self._journal.sink, *sinks], last=event.seq)
-        return Run(task, log, sandbox, leases, again.spent)
+        return Run(task, log, boxes, leases, again.spent)
 
     def _task(self, question: Question, kept: _Kept) -> Task:
         own, again = self._settings, question.again

@@ -99,6 +99,26 @@ async def a_child_has_its_own_variables_and_its_own_input(engine: Engine) -> Non
 
 @case(
     "children",
+    "our contract: isolate=True is a sandbox of its own",
+    _CHILDREN,
+    "offers:isolated children",
+)
+async def an_isolated_child_shares_its_input_and_nothing_else(engine: Engine) -> None:
+    root = (
+        "import subprocess\nopen('mine.txt', 'w').write('of the root')\np = subprocess.Popen(['sleep', '50'])\n"
+        f"r = rlm_query('{CHILD}?', context, isolate=True)\np.kill()"
+    )
+    looks = (
+        "import glob, os\nfiles = [os.path.join(d, f) for t in ('/work', '/tmp') for d, _, fs in os.walk(t) for f in fs]\n"
+        "seen = [f for f in files if 'mine.txt' in f]\n"
+        "busy = [p for p in glob.glob('/proc/[0-9]*/cmdline') if b'sleep' in open(p, 'rb').read()]"
+    )
+    child = [looks, ("n = [len(context), len(seen), len(busy)]", "str(n)")]
+    await gives(engine, "[10, 0, 0]", LOOK, (root, "str(r)"), child=child)
+
+
+@case(
+    "children",
     _RLMS + "parallel children swap sys.stdout: 7 of 7 outputs corrupted",
     _CHILDREN,
     "offers:batched children",

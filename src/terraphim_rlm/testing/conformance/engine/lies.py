@@ -321,6 +321,11 @@ def _(script: Script) -> None:
             step["code"] = "x = 'root'\n" + step.get("code", "") if marker else ""
 
 
+@_asks("lets an isolated child work in its parent's sandbox", "children")
+def _(script: Script) -> None:
+    _cells(script, lambda code: code.replace(", isolate=True", ""))
+
+
 @_tells("lets children print into one stream", "children")
 def _(told: Told) -> None:
     sent = [each["messages"][-1] for each in told["requests"] if each["who"] == "CHILD-7f"]

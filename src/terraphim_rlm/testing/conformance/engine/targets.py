@@ -15,14 +15,17 @@ from terraphim_rlm.testing.engines.peers import ENGINES, PeerEngine
 OURS = "terraphim-rlm"
 _STANDARD = Resources()
 _SECONDS = 45.0
+_SHARED = {"isolated children": "its children have no sandboxes of their own"}
 _LACKS: dict[str, dict[str, str]] = {
-    "rlms": {},
+    "rlms": _SHARED,
     "dspy": {"children": "its children are agents of other kinds, with other inputs"},
     "rlmness": {
+        **_SHARED,
         "calls": "it has no plain sub-calls, only children",
         "batched children": "its batches take no question for each",
     },
     "recursive-llm": {
+        **_SHARED,
         "fences": "its replies are code without fences",
         "imports": "its cells import nothing",
         "json": "its input is a text",
