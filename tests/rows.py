@@ -31,7 +31,7 @@ ROWS = {
     "I-01": "depth has an end", "I-02": "what a cell says of itself is not believed", "I-04": "a tree has one budget",
     "I-05": "a huge prompt is refused by its size", "I-06": "who may call ends with its execution",
     "I-07": "what a crash cuts short counts as spent", "I-08": "an unknown price is refused or charged the highest",
-    "I-10": "waiting holds no slot", "I-11": "a cell's clock has a cap", "I-12": "recursion starts no sandboxes",
+    "I-10": "waiting holds no slot", "I-11": "a cell's clock has a cap", "I-12": "recursion starts few sandboxes, and leaves none",
 }  # fmt: skip
 """Every row of the three groups."""
 LEAST = 3
