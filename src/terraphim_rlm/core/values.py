@@ -184,6 +184,26 @@ class CellError:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a guard noticed; `start` and `end` count characters of the code."""
+
+    rule: str
+    severity: Literal["info", "low", "medium", "high", "critical"]
+    start: int
+    end: int
+    message: str
+    suggestion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a guard says of a piece of code before it runs."""
+
+    decision: Literal["allow", "warn", "ask", "block"]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionResult:
     """How one execution ended and what it said."""
 
@@ -208,6 +228,8 @@ class ExecutionResult:
     limits_enforced: Mapping[str, Enforcement] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What else the caller should know, one sentence each."""
+    verdict: Verdict | None = None
+    """What the guard said of the code before it ran; None when nobody looked."""
 
     def to_json(self) -> dict[str, Any]:
         fields = to_json(self)
@@ -221,27 +243,10 @@ class ExecutionResult:
         known |= {name: tuple(data.get(name, ())) for name in ("files_changed", "notes")}
         if (error := data.get("error")) is not None:
             known["error"] = CellError(error["type"], error["message"], error.get("traceback", ""))
+        if (verdict := data.get("verdict")) is not None:
+            findings = tuple(Finding(**each) for each in verdict["findings"])
+            known["verdict"] = Verdict(verdict["decision"], findings)
         return cls(**known)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing a guard noticed; `start` and `end` count characters of the code."""
-
-    rule: str
-    severity: Literal["info", "low", "medium", "high", "critical"]
-    start: int
-    end: int
-    message: str
-    suggestion: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a guard says of a piece of code before it runs."""
-
-    decision: Literal["allow", "warn", "ask", "block"]
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from terraphim_rlm.core.errors import NotSupported, SandboxLost
 from terraphim_rlm.core.ledger import Account
-from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict, to_json
+from terraphim_rlm.core.values import ExecutionResult, Termination
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
+from terraphim_rlm.engine.judged import Guard, told_verdict
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.engine.observe import INVENTORY, Showing, observation
@@ -32,6 +33,7 @@ from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.replies.commands import Language
 from terraphim_rlm.engine.spill import spill
 from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.guard.judging import blocked
 from terraphim_rlm.guest.values import TOO_LARGE
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.calls import CallHandler
@@ -46,12 +48,6 @@ _MOST_PIECES = 256
 
 _Work = Callable[[OnOutput, CallHandler], Awaitable[ExecutionResult]]
 """Runs a cell."""
-
-
-class Guard(Protocol):
-    """Judges code before it runs."""
-
-    async def verdict(self, code: str, language: str) -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,7 @@ class Hands:
                 if not await self._state(command, done):
                     break
             else:
-                await self._code(turn, _as_code(command), done)
+                await self._code(turn, _as_code(command), done, judged=False)
             if done.finish is not None:
                 break
         return done
@@ -144,8 +140,8 @@ class Hands:
         return ok
 
     async def run_cell(self, code: str) -> ExecutionResult:
-        """Runs one cell that the host wrote."""
-        return await self._code(1, code, Done())
+        """Runs one cell that the host wrote, which no guard is asked about."""
+        return await self._code(1, code, Done(), judged=False)
 
     async def again(self, past: Past) -> Redone:
         """Does what an earlier run did to its sandbox, with the answers that its sub-calls had."""
@@ -212,7 +208,7 @@ class Hands:
         self._account.check_time()
         return result
 
-    async def _code(self, turn: int, code: str, done: Done) -> ExecutionResult:
+    async def _code(self, turn: int, code: str, done: Done, *, judged: bool = True) -> ExecutionResult:
         final: Final | None = None
 
         async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
@@ -228,7 +224,7 @@ class Hands:
             final = end.final
             return self._sandbox.result(end, refused=refused)
 
-        result = await self._worked(turn, Code("python", code, 0, 0), work, done)
+        result = await self._worked(turn, Code("python", code, 0, 0), work, done, judged=judged)
         if final is not None and result.status == "ok":
             done.finish = _given(final)
         elif result.status != "blocked":
@@ -246,7 +242,9 @@ class Hands:
         self._account.check_time()
         return result
 
-    async def _worked(self, turn: int, command: Code, work: _Work, done: Done) -> ExecutionResult:
+    async def _worked(
+        self, turn: int, command: Code, work: _Work, done: Done, *, judged: bool = True
+    ) -> ExecutionResult:
         """One cell from its beginning to what is shown of it. A cell that is on record is shown as it was then."""
         self._account.check_time()
         self._count += 1
@@ -257,9 +255,10 @@ class Hands:
         )
         result = await self._left_out(redo)
         if result is None:
-            result = await self._judged(command.code, command.language, redo.tell)
-        if result is None:
-            result = await work(self._output(number, redo.tell), redo.handler)
+            verdict = await told_verdict(self._guard, command, number, redo.tell) if judged else None
+            result = blocked(command.code, verdict, self._sandbox.capabilities.backend)
+            if result is None:
+                result = replace(await work(self._output(number, redo.tell), redo.handler), verdict=verdict)
         result, told = redo.compared(result)
         done.observations += told
         return await self._end(number, command.code, result, done, redo.tell)
@@ -299,18 +298,6 @@ class Hands:
                 tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
 
         return told
-
-    async def _judged(self, code: str, language: str, tell: Teller) -> ExecutionResult | None:
-        """None when the code may run, else the result that says why not."""
-        verdict = await self._guard.verdict(code, language)
-        if verdict.findings or verdict.decision != "allow":
-            tell("verdict", decision=verdict.decision, findings=to_json(verdict.findings))
-        if verdict.decision in ("allow", "warn"):
-            return None
-        why = "; ".join(f"{f.rule}: {f.message}" for f in verdict.findings) or "a rule of this run"
-        return ExecutionResult(
-            "", "blocked", stderr=f"Blocked by {why}", backend=self._sandbox.capabilities.backend
-        )
 
     async def _final(self, text: str) -> Finish:
         """A written answer, with what the cells cited. One that only names a variable means its value."""

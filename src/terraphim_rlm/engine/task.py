@@ -12,7 +12,7 @@ from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.asker import DEFAULT_REPLY
 from terraphim_rlm.engine.context import Context
 from terraphim_rlm.engine.guards import Checks
-from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.record import Record
 from terraphim_rlm.llm.client import ModelClient
 

@@ -12,7 +12,7 @@ from terraphim_rlm.core.errors import InvalidArgument, RlmError, ScriptExhausted
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import SCHEMA_VERSION, Answer, Limits, to_json
 from terraphim_rlm.engine.guards import Verify
-from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.guard.null import NullGuard
 from terraphim_rlm.llm.client import ModelClient, ModelInfo, ModelReply, ModelRequest
 from terraphim_rlm.llm.select import open_model

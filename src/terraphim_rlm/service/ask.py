@@ -14,7 +14,7 @@ from typing import Any
 from terraphim_rlm.core.errors import InvalidArgument, PathNotFound
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
-from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.guard.judging import GuardMode, check_mode
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model, read_settings
 from terraphim_rlm.sandbox.packages.requirements import normalised
@@ -45,6 +45,8 @@ class AskRequest:
     """Python packages for the code to import; see `service.packages`."""
     follow: str | None = None
     """Id of a run to go on from; without `paths` and `text`, over its input."""
+    guard: GuardMode = "block"
+    """How the rules on the model's code act."""
 
 
 async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
@@ -60,7 +62,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             request.sandbox,
             request.limits,
             request.resources,
-            NullGuard(),
+            check_mode(request.guard),
             "auto",
             normalised(request.packages),
             base_url=request.base_url,

@@ -20,10 +20,12 @@ from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.boxes import Boxes
 from terraphim_rlm.engine.context import Context, make_context
 from terraphim_rlm.engine.guards import Checks
-from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.record import Record
 from terraphim_rlm.engine.run import Run
 from terraphim_rlm.engine.task import Route, Task
+from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.judging import GuardMode
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.pool.config import PoolConfig
@@ -52,7 +54,8 @@ class Settings:
     sandbox: str
     limits: Limits
     resources: Resources
-    guard: Guard
+    guard: Guard | GuardMode
+    """One of the caller's, or how that of the safety rules acts."""
     route: Route
     packages: tuple[str, ...] = ()
     """Of each sandbox; normalised."""
@@ -118,6 +121,9 @@ class Desk:
     def __init__(self, settings: Settings, *, keeps_spare: bool) -> None:
         self._settings = settings
         self._keeps_spare = keeps_spare
+        given = settings.guard
+        self._own_guard = default_guard(given) if isinstance(given, str) else None
+        self._guard: Guard = self._own_guard or given  # type: ignore[assignment] # a name has made one
         self._stack = AsyncExitStack()
         self._backend: Backend | None = None
         self._backend_lock = asyncio.Lock()
@@ -127,6 +133,7 @@ class Desk:
 
     async def __aenter__(self) -> Self:
         self._journal = self._stack.enter_context(Journal())
+        self._stack.push_async_callback(self._close_guard)
         self._stack.push_async_callback(self._close_backend)
         self._stack.push_async_callback(self.pool.close)
         self._stack.push_async_callback(self._close_kept)
@@ -203,7 +210,7 @@ class Desk:
             own.model,
             own.sub_model,
             own.limits,
-            own.guard,
+            self._guard,
             as_json_schema(question.schema),
             own.route,
             kept.past,
@@ -263,11 +270,17 @@ class Desk:
     async def _new_sandbox(self) -> Sandbox:
         from terraphim_rlm.sandbox.selection import choose
 
+        if self._own_guard is not None:
+            self._own_guard.warm()
         async with self._backend_lock:
             if self._backend is None:
                 self._backend = await choose(self._settings.sandbox)
         spec = SandboxSpec(self._settings.resources, packages=self._settings.packages)
         return await started(self._backend, spec)
+
+    async def _close_guard(self) -> None:
+        if self._own_guard is not None:
+            await self._own_guard.close()
 
     async def _close_backend(self) -> None:
         if self._backend is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
+from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.judging import GuardMode
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.languages.table import SPOKEN, language
 from terraphim_rlm.sandbox.link.streams import OnOutput
@@ -32,6 +34,8 @@ class ExecuteRequest:
     resources: Resources = field(default_factory=Resources)
     packages: tuple[str, ...] = ()
     """Python packages for the code to import."""
+    guard: GuardMode = "block"
+    """How the rules on the code act."""
 
 
 async def execute(
@@ -56,11 +60,11 @@ async def execute(
     check(execution)
     packages = normalised(request.packages)
     spec = SandboxSpec(request.resources, packages=packages, on_step=on_step)
+    guard = default_guard(request.guard)
     with Journal() as journal:
-        async with await choose(request.sandbox) as backend, Sandbox(backend, spec) as box:
-            live = Live(
-                box, Made(backend.name, packages=packages, once=True), journal, SYSTEM_CLOCK, _SECONDS
-            )
+        async with guard, await choose(request.sandbox) as backend, Sandbox(backend, spec) as box:
+            made = Made(backend.name, packages=packages, once=True, guard=request.guard)
+            live = Live(box, made, journal, SYSTEM_CLOCK, guard, _SECONDS)
             try:
                 return await live.executions.execute(execution, on_output=on_output)
             finally:

@@ -11,6 +11,7 @@ from terraphim_rlm.core.errors import BackendError, SandboxBusy
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import ExecutionResult, Status, to_json
+from terraphim_rlm.guard.judging import Guard, blocked
 from terraphim_rlm.sandbox.checks import Options, request
 from terraphim_rlm.sandbox.languages.table import SHELL, SPOKEN, language
 from terraphim_rlm.sandbox.link.streams import OnOutput, StreamName
@@ -58,12 +59,14 @@ class Executions:
 
     Args:
         log: the session's events; the journal is among its sinks.
+        guard: asked about each piece of code before it is dispatched; closed by its owner.
     """
 
-    def __init__(self, box: Sandbox, journal: Journal, log: EventLog) -> None:
+    def __init__(self, box: Sandbox, journal: Journal, log: EventLog, guard: Guard) -> None:
         self._box = box
         self._journal = journal
         self._log = log
+        self._guard = guard
         self._runs: dict[str, asyncio.Task[ExecutionResult]] = {}
         self._written: set[asyncio.Task[ExecutionResult]] = set()
         self._ending = False
@@ -113,12 +116,7 @@ class Executions:
 
     async def _run(self, number: str, execution: Execution, said: _Said) -> ExecutionResult:
         """Runs it to its end, writes that down whatever it is, and raises what `Sandbox.run` raised."""
-        options = execution.options(said)
-        if language(execution.language, SPOKEN) is SHELL:
-            work = self._box.sh(execution.code, **options)
-        else:
-            work = self._box.run(execution.code, execution.language, **options)
-        task = self._runs[number] = asyncio.ensure_future(work)
+        task = self._runs[number] = asyncio.ensure_future(self._guarded(number, execution, said))
         await asyncio.wait({task})
         del self._runs[number]
         failure = None if task.cancelled() else task.exception()
@@ -136,6 +134,22 @@ class Executions:
         if failure is not None:
             raise failure
         return result
+
+    async def _guarded(self, number: str, execution: Execution, said: _Said) -> ExecutionResult:
+        """Runs it if the guard lets it."""
+        tongue = language(execution.language, SPOKEN)
+        verdict = await self._guard.verdict(execution.code, tongue.name)
+        if verdict.findings or verdict.decision != "allow":
+            self._log.emit("verdict", self._log.run, None, execution_id=number, **to_json(verdict))
+        refused = blocked(execution.code, verdict, self._box.capabilities.backend)
+        if refused is not None:
+            return refused
+        options = execution.options(said)
+        if tongue is SHELL:
+            result = await self._box.sh(execution.code, **options)
+        else:
+            result = await self._box.run(execution.code, execution.language, **options)
+        return replace(result, verdict=verdict)
 
     def _forget(self, written: asyncio.Task[ExecutionResult]) -> None:
         self._written.discard(written)

@@ -12,6 +12,7 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.network import EVENTS, Access
 from terraphim_rlm.core.sessions import MOST_EXTENSIONS
 from terraphim_rlm.core.values import to_json
+from terraphim_rlm.guard.judging import Guard, GuardMode
 from terraphim_rlm.sandbox.sandbox import Sandbox
 from terraphim_rlm.service.executions import Executions
 from terraphim_rlm.service.live_snapshots import LiveSnapshots
@@ -30,16 +31,20 @@ class Made:
     snapshot: str | None = None
     """The snapshot that it began with."""
     once: bool = False
+    guard: GuardMode = "block"
 
 
 class Live:
     """A living session. Whoever ends it calls `close` once; executions in flight are then written down as interrupted.
 
     Args:
+        guard: asked about all code that is run in it; closed by its owner.
         seconds: how long it lasts; each extension adds as much.
     """
 
-    def __init__(self, box: Sandbox, made: Made, journal: Journal, clock: Clock, seconds: float) -> None:
+    def __init__(
+        self, box: Sandbox, made: Made, journal: Journal, clock: Clock, guard: Guard, seconds: float
+    ) -> None:
         self.id = new_id("sess")
         self.box = box
         self.made = made
@@ -50,7 +55,8 @@ class Live:
         self.deadline = clock.now() + seconds
         """On the clock that does not jump; the journal's `expires` is for people."""
         self.log = EventLog(self.id, [journal.sink], clock)
-        self.executions = Executions(box, journal, self.log)
+        guard.warm()
+        self.executions = Executions(box, journal, self.log, guard)
         self.snapshots = LiveSnapshots(box, journal, self.log)
         box.on_access = self._accessed
         self.ended = asyncio.Event()
@@ -65,6 +71,7 @@ class Live:
             origin=made.origin,
             snapshot=made.snapshot,
             once=made.once,
+            guard=made.guard,
         )
 
     def tell(self, kind: EventType, **data: object) -> None:

@@ -11,9 +11,9 @@ from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
 from terraphim_rlm.engine.guards import Checks
-from terraphim_rlm.engine.hands import Guard
+from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.task import Route
-from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.guard.judging import GuardMode, check_mode
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.sandbox.packages.requirements import normalised
@@ -35,7 +35,8 @@ class Rlm:
         sandbox: name of the backend, or `auto`.
         limits: of each run.
         resources: of each sandbox.
-        guard: judges code before it runs; None lets everything run.
+        guard: judges code before it runs. `block` (also None), `warn` or `off` say how the safety rules act; or a guard of
+            your own, which you close.
         packages: Python packages of each sandbox, such as `numpy==2.*`; see `open_sandbox`.
         route: `auto` sends small inputs to the model whole; `loop` always works by code.
         checks: what an answer is asked before it counts; None = all but a `verify` of your own.
@@ -50,7 +51,7 @@ class Rlm:
         limits: Limits | None = None,
         resources: Resources | None = None,
         packages: Sequence[str] = (),
-        guard: Guard | None = None,
+        guard: Guard | GuardMode | None = None,
         route: Route = "auto",
         checks: Checks | None = None,
     ) -> None:
@@ -62,7 +63,7 @@ class Rlm:
             sandbox=sandbox,
             limits=limits or Limits(),
             resources=resources or Resources(),
-            guard=guard or NullGuard(),
+            guard=check_mode(guard or "block") if guard is None or isinstance(guard, str) else guard,
             route=route,
             packages=normalised(packages),
             checks=checks or Checks(),

@@ -16,6 +16,8 @@ from terraphim_rlm.core.errors import DaemonUnavailable, InvalidArgument, Sessio
 from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
 from terraphim_rlm.core.values import ExecutionResult, Resources
+from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.judging import GuardMode, check_mode
 from terraphim_rlm.sandbox.contract import Backend
 from terraphim_rlm.sandbox.link.streams import OnOutput
 from terraphim_rlm.sandbox.packages.requirements import normalised
@@ -52,6 +54,7 @@ class NewSession:
     resources: Resources = field(default_factory=Resources)
     packages: tuple[str, ...] = ()
     name: str | None = None
+    guard: GuardMode = "block"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Sessions:
         self._deadlines = asyncio.Event()
         """Set when the earliest may be another one."""
         self._tree: Supervisor | None = None
+        self._guard = default_guard()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -115,11 +119,11 @@ class Sessions:
             BackendError: no sandbox is to be had; the fix is named.
             StoreError: it could not be written down; there is no session then.
         """
-        packages = normalised(wanted.packages)
+        packages, guard = normalised(wanted.packages), check_mode(wanted.guard)
         with self._place(1, wanted.name):
             backend = await self.supply.backend(wanted.backend)
             box = await self.supply.box(backend, wanted.resources, packages)
-            return (await self._admit([box], Made(backend.name, wanted.name, packages)))[0]
+            return (await self._admit([box], Made(backend.name, wanted.name, packages, guard=guard)))[0]
 
     async def extend(self, session: str) -> Session:
         """Lets it last 1,800 s longer, at most three times.
@@ -238,7 +242,8 @@ class Sessions:
 
     async def _admit(self, boxes: list[Sandbox], made: Made) -> list[Session]:
         """Sessions of started sandboxes, durable; all or none."""
-        lives = [Live(box, made, self._journal, self._clock, self._seconds) for box in boxes]
+        guard = self._guard.in_mode(made.guard)
+        lives = [Live(box, made, self._journal, self._clock, guard, self._seconds) for box in boxes]
         try:
             await self._journal.commit()
         except BaseException:
@@ -361,6 +366,7 @@ class Sessions:
         )
         if self._endings:
             await asyncio.wait(set(self._endings))
+        await self._guard.close()
         if self._tree is not None:
             await self._tree.stop()
         await self.supply.close()

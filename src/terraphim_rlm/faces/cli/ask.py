@@ -19,10 +19,12 @@ from terraphim_rlm.faces.cli.options import (
     AsJson,
     BaseUrl,
     Debug,
+    Guard,
     Model,
     Packages,
     Sandbox,
     allowed,
+    guard_mode,
     mode,
     named_as_options,
     named_packages,
@@ -54,6 +56,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     follow: Annotated[str | None, typer.Option(metavar="RUN", help="Go on from a run: its files are read again and its code done again, with the answers that its sub-calls had.")] = None,
     packages: Packages = None,
     allow: Allow = None,
+    guard: Guard = "block",
     sandbox: Sandbox = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask no model: say which way the question would go.")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="With --dry-run: say too what it would cost at most.")] = False,
@@ -92,6 +95,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             packages=named_packages(packages),
             resources=Resources(network=allowed(allow)),
             follow=follow,
+            guard=guard_mode(guard),
         )
         if dry_run or estimate:
             _estimated(request, voice, costs=estimate)

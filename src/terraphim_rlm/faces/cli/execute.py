@@ -10,7 +10,7 @@ import typer
 
 from terraphim_rlm.core.errors import Cancelled, InvalidArgument, MissingArgument, PathNotFound
 from terraphim_rlm.core.values import Resources
-from terraphim_rlm.faces.cli import files
+from terraphim_rlm.faces.cli import files, options
 from terraphim_rlm.faces.cli.jobs import Job, report
 from terraphim_rlm.faces.cli.options import (
     Allow,
@@ -27,7 +27,8 @@ from terraphim_rlm.faces.cli.out import speaking
 from terraphim_rlm.faces.cli.reach import job_in, living
 
 if TYPE_CHECKING:
-    from terraphim_rlm.service.execute import ExecuteRequest
+    from terraphim_rlm.guard.judging import GuardMode
+    from terraphim_rlm.service.executions import Execution
 
 _DEFAULT = Resources()
 _MOST_CODE = 10_000_000
@@ -36,6 +37,7 @@ _MOST_STDIN_SESSION = 40_000_000
 """One request to the daemon holds 64 MiB, and it carries input in base 64."""
 _LIKE_CODE = frozenset("()=;$'\" \n")
 _FIXES = {
+    "blocked": "Change what the rule names; --guard warn runs it all the same, if you take the risk.",
     "killed": "Look for what the code does to itself; a limit that is too low (--memory, --pids) kills, too.",
     "oom": "Raise --memory.",
     "disk_full": "Raise --disk.",
@@ -56,6 +58,7 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
     stdin: Annotated[str | None, typer.Option(metavar="FILE|-", help="What the code reads as its input.")] = None,
     packages: Packages = None,
     allow: Allow = None,
+    guard: options.Guard = "block",
     sandbox: Sandbox = "auto",
     session: Annotated[str | None, typer.Option(metavar="S", help="Run it in this session, which keeps its state.")] = None,
     as_json: AsJson = False,
@@ -71,14 +74,14 @@ def execute(  # noqa: PLR0913 - one parameter per option is Typer's way
             resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk, network=hosts)
         source, tongue = _code(file, code, language)
         given = _stdin(file, stdin)
-        from terraphim_rlm.service.execute import ExecuteRequest
         from terraphim_rlm.service.executions import Execution
 
         execution = Execution(source, tongue, timeout, given, dict(_variable(each) for each in env or []))
         if session is None:
-            job = _alone(ExecuteRequest(execution, sandbox, resources, named_packages(packages)))
+            chosen = named_packages(packages), options.guard_mode(guard)
+            job = _alone(execution, sandbox, resources, *chosen)
         else:
-            _check_own(resources, sandbox, packages)
+            _check_own(resources, sandbox, packages, guard)
             _check_stdin(given)
             job = job_in(living(session), execution)
         if exit_code := report(job, voice):
@@ -93,10 +96,14 @@ def _stdin(file: str | None, stdin: str | None) -> bytes | None:
     return None if stdin is None else files.read(stdin, _MOST_STDIN)
 
 
-def _alone(request: ExecuteRequest) -> Job:
+def _alone(
+    execution: Execution, sandbox: str, resources: Resources, packages: tuple[str, ...], guard: GuardMode
+) -> Job:
     """The code in a fresh sandbox."""
+    from terraphim_rlm.service.execute import ExecuteRequest
     from terraphim_rlm.service.execute import execute as executed
 
+    request = ExecuteRequest(execution, sandbox, resources, packages, guard)
     return Job(
         lambda on_output, on_step: executed(request, on_output=on_output, on_step=on_step),
         lambda: Cancelled("Stopped; the sandbox is gone, and nothing of it is kept."),
@@ -106,7 +113,7 @@ def _alone(request: ExecuteRequest) -> Job:
     )
 
 
-def _check_own(resources: Resources, sandbox: str, packages: list[str] | None) -> None:
+def _check_own(resources: Resources, sandbox: str, packages: list[str] | None, guard: str) -> None:
     """Raises:
     InvalidArgument: something is asked for that a session has from its beginning.
     """
@@ -118,6 +125,7 @@ def _check_own(resources: Resources, sandbox: str, packages: list[str] | None) -
     ]
     given += ["--packages"] if packages else []
     given += ["--sandbox"] if sandbox != "auto" else []
+    given += ["--guard"] if guard != "block" else []
     if given:
         raise InvalidArgument(
             f"A session keeps what it was made with; {' and '.join(given)} cannot change that.",

@@ -33,7 +33,7 @@ _ERRORS: dict[str, tuple[type[RlmError], str]] = {
     "oom": (ExecutionFailed, "The code ran out of memory ({memory} MB)."),
     "killed": (ExecutionFailed, "The code was killed{signal}."),
     "disk_full": (DiskFull, "The sandbox's disk is full ({disk} MB)."),
-    "blocked": (CodeBlocked, "The code was not run: {stderr}"),
+    "blocked": (CodeBlocked, "The code was not run; it breaks a rule of the guard ({rules})."),
     "cancelled": (Cancelled, "The code was stopped."),
     "interrupted": (SandboxLost, "The session ended while the code ran."),
     "backend_unavailable": (BackendUnavailable, "The sandbox is gone."),
@@ -126,7 +126,9 @@ def failure(job: Job, result: ExecutionResult) -> RlmError | None:
         memory=job.resources.memory_mb,
         disk=job.resources.disk_mb,
         signal="" if result.signal is None else f" by signal {result.signal}",
-        stderr=result.stderr[:500],
+        rules=", ".join(dict.fromkeys(each.rule for each in result.verdict.findings[:5]))
+        if result.verdict
+        else "",
         status=result.status,
     )
     fix = _RAISE_TIMEOUT if result.status == "timeout" else job.fixes.get(result.status, "")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.faces.cli.out import Mode
+
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.judging import GuardMode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, as they come.")]
@@ -44,6 +47,15 @@ Allow = Annotated[
 ]
 
 
+Guard = Annotated[
+    str,
+    typer.Option(
+        metavar="block|warn|off",
+        help="Code that breaks a rule of the guard is not run, or run and told of, or not looked at.",
+    ),
+]
+
+
 def allowed(given: list[str] | None) -> tuple[str, ...]:
     """What `--allow` came to, each of them checked."""
     if not given:
@@ -59,6 +71,13 @@ def allowed(given: list[str] | None) -> tuple[str, ...]:
         )
         raise InvalidArgument(message, fix=error.fix) from None
     return names
+
+
+def guard_mode(given: str) -> GuardMode:
+    """What `--guard` came to."""
+    from terraphim_rlm.guard.judging import check_mode
+
+    return check_mode(given)
 
 
 def named_packages(given: list[str] | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terraphim_rlm.core.values import Resources, to_json
+from terraphim_rlm.faces.cli import options
 from terraphim_rlm.faces.cli.fetching import fetched
 from terraphim_rlm.faces.cli.options import (
     Allow,
@@ -41,6 +42,7 @@ def new(  # noqa: PLR0913 - one parameter per option is Typer's way
     disk: Annotated[int, typer.Option(metavar="MB", help="Size of its work and tmp folders, each.")] = _DEFAULT.disk_mb,
     packages: Packages = None,
     allow: Allow = None,
+    guard: options.Guard = "block",
     sandbox: Sandbox = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -52,7 +54,13 @@ def new(  # noqa: PLR0913 - one parameter per option is Typer's way
             resources = Resources(memory_mb=memory, cpus=cpus, pids=pids, disk_mb=disk, network=hosts)
         wanted = named_packages(packages)
         fetched(wanted, sandbox, voice)
-        body = {"name": name, "backend": sandbox, "resources": asdict(resources), "packages": wanted}
+        body = {
+            "name": name,
+            "backend": sandbox,
+            "resources": asdict(resources),
+            "packages": wanted,
+            "guard": options.guard_mode(guard),
+        }
         made = asked(lambda daemon: daemon.post("/api/sessions", body))
         voice.give(made, made["id"])
         called = name or made["id"]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import Resources
+from terraphim_rlm.guard.judging import GuardMode
 from terraphim_rlm.sandbox.pool.config import PoolConfig
 from terraphim_rlm.service.executions import Execution
 from terraphim_rlm.service.sessions import NewSession
@@ -57,11 +58,13 @@ class NewSessionBody(Body):
     resources: ResourcesBody = ResourcesBody()
     packages: Annotated[list[Package], Field(max_length=100)] = []
     """Python packages, such as `numpy==2.*`; fetched first where they are not here yet."""
+    guard: GuardMode = "block"
+    """How the rules on its code act."""
 
     def wanted(self) -> NewSession:
         own: dict[str, Any] = self.resources.model_dump()
         resources = Resources(**{**own, "network": tuple(own["network"])})
-        return NewSession(self.backend, resources, tuple(self.packages), self.name)
+        return NewSession(self.backend, resources, tuple(self.packages), self.name, self.guard)
 
 
 class ExecutionBody(Body):
