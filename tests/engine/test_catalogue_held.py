@@ -74,7 +74,9 @@ async def _asked_with_a_key(code: str) -> tuple[Answer, FakeOpenAI, list[Event]]
     async with FakeOpenAI(default=said) as server:
         model = OpenAICompatible(PROVIDERS["openai"], "tiny", base_url=server.base_url)
         try:
-            answer = await Rlm(model, route="loop", checks=UNASKED).ask("?", "input", sinks=(events.append,))
+            answer = await Rlm(model, route="loop", checks=UNASKED, guard="off").ask(
+                "?", "input", sinks=(events.append,)
+            )
         finally:
             await model.aclose()
     return answer, server, events
@@ -98,7 +100,7 @@ async def test_a_key_that_the_provider_is_sent_is_nowhere_in_reach_of_code(
 @pytest.mark.parametrize("name", ["environment", "memory", "files", "what-objects-hold", "shell"])
 async def test_a_key_that_code_was_given_is_found_by_the_same_search(ask: Any, name: str) -> None:
     plant = "import os\nkept = '-'.join(['sk', 'canary', str(os.getpid())])\nos.environ['K'] = kept\nopen('/tmp/k', 'w').write(kept)\n"
-    asked = await ask([cell(plant), cell(FIND + PLACES[name])])
+    asked = await ask([cell(plant), cell(FIND + PLACES[name])], guard="off")
     assert asked.answer.value is True
 
 

@@ -13,7 +13,7 @@ from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import SCHEMA_VERSION, Answer, Limits, to_json
 from terraphim_rlm.engine.guards import Verify
 from terraphim_rlm.engine.judged import Guard
-from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.guard.judging import GuardMode, check_mode
 from terraphim_rlm.llm.client import ModelClient, ModelInfo, ModelReply, ModelRequest
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.service.desk import Again, Desk, Question, Settings
@@ -129,7 +129,7 @@ async def replay(run: str, *, sinks: Sequence[EventSink] = ()) -> Replay:
     request = AgainRequest(
         run, limits=replace(found.limits, tokens=None, seconds=None, calls=None, dollars=None)
     )
-    settings = _settings(found, models[0], models[1], request, NullGuard(), None)
+    settings = _settings(found, models[0], models[1], request, "off", None)
     answer, error = None, None
     try:
         answer = await _asked(found, settings, "replay", request, [seen, *sinks])
@@ -144,7 +144,7 @@ async def again(
     how: How,
     request: AgainRequest,
     models: tuple[ModelClient, ModelClient],
-    guard: Guard,
+    guard: Guard | GuardMode,
     verify: Verify | None,
     sinks: Sequence[EventSink],
 ) -> Answer:
@@ -160,7 +160,8 @@ async def again(
 
 async def _worked(found: Recall, how: How, request: AgainRequest, sinks: Sequence[EventSink]) -> Answer:
     async with _models(found, request) as (model, sub_model):
-        settings = _settings(found, model, sub_model, request, NullGuard(), None)
+        mode = check_mode(found.text("guard") or "off")
+        settings = _settings(found, model, sub_model, request, mode, None)
         return await _asked(found, settings, how, request, sinks)
 
 
@@ -185,7 +186,7 @@ def _settings(
     model: ModelClient,
     sub_model: ModelClient,
     request: AgainRequest,
-    guard: Guard,
+    guard: Guard | GuardMode,
     verify: Verify | None,
 ) -> Settings:
     return Settings(

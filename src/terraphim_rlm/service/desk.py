@@ -196,6 +196,7 @@ class Desk:
     def _task(self, question: Question, kept: _Kept) -> Task:
         own, again = self._settings, question.again
         made: dict[str, Any] = {
+            "guard": own.guard if isinstance(own.guard, str) else "block",
             "sandbox": own.sandbox,
             "resources": to_json(own.resources),
             "packages": list(own.packages),

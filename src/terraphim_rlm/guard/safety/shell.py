@@ -14,7 +14,7 @@ from terraphim_rlm.guard.safety import shell_commands, shell_words, shell_writes
 from terraphim_rlm.guard.safety.notes import Notes
 from terraphim_rlm.guard.safety.reading import Unparsed
 from terraphim_rlm.guard.safety.shell_flow import Flow
-from terraphim_rlm.guard.safety.shell_words import UNKNOWN, Expander, closing
+from terraphim_rlm.guard.safety.shell_words import BREAK, UNKNOWN, Expander, closing
 
 _WORDS = frozenset(["command_name", "word", "string", "raw_string", "ansi_c_string", "translated_string", "concatenation", "simple_expansion", "expansion", "number", "command_substitution", "process_substitution", "arithmetic_expansion", "brace_expression", "regex", "$", "test_operator", "extglob_pattern", "special_variable_name", "variable_name", "{", "}", ",", "=", "ERROR"])  # fmt: skip
 _MOST_CALLS = 4
@@ -101,7 +101,14 @@ class Shell:
 
     def statement(self, node: Any, given: Flow | None = None) -> Flow:
         """One statement."""
-        if node.has_error and node.type in ("ERROR", "command", "redirected_statement", "pipeline", "list"):
+        if node.has_error and node.type in (
+            "ERROR",
+            "command",
+            "redirected_statement",
+            "pipeline",
+            "list",
+            "compound_statement",
+        ):
             return self._loose(node)
         known = _STATEMENTS.get(node.type)
         if known is not None:
@@ -156,7 +163,7 @@ class Shell:
         variables, outer = self.state.variables, self._function
         kept = {name: variables.get(name) for name in ("@", "*", *map(str, range(1, 10)))}
         variables |= {str(number): word for number, word in enumerate(words[1:10], 1)}
-        variables |= {"@": " ".join(words[1:]), "*": " ".join(words[1:])}
+        variables |= {"@": BREAK.join(words[1:]), "*": " ".join(words[1:])}
         self.state.calls += 1
         shell._function = words[0]
         try:
@@ -176,7 +183,7 @@ class Shell:
         for child in node.children:
             if child.type in _REDIRECTS:
                 continue
-            if child.start_byte == end:
+            if start >= 0 and not self.data[end : child.start_byte].replace(b"\\\n", b""):
                 end = child.end_byte
                 continue
             if start >= 0:
@@ -233,7 +240,9 @@ class Shell:
                         for each in child.children
                         if each.is_named and not each.type.startswith("heredoc")
                     ]
+        outer, self.notes.piped = self.notes.piped, self.notes.piped or self.span(node)
         said = Flow() if inner is None else self.statement(inner, own)
+        self.notes.piped = outer
         for name in targets:
             self.state.files[name] = said
             shell_writes.wrote(name, said, self.span(node), self.notes)

@@ -12,7 +12,7 @@ from terraphim_rlm.guard.safety import shell_writes
 from terraphim_rlm.guard.safety.notes import Notes
 from terraphim_rlm.guard.safety.shell_flow import DECODERS, MOST, OUTPUTS, Flow
 from terraphim_rlm.guard.safety.shell_special import SPECIAL
-from terraphim_rlm.guard.safety.shell_words import DECODED, FETCHED, MARKS, UNKNOWN, globbed, unescaped
+from terraphim_rlm.guard.safety.shell_words import BREAK, DECODED, FETCHED, MARKS, UNKNOWN, globbed, unescaped
 from terraphim_rlm.guard.safety.shell_writes import INTERPRETERS, MOST_DEPTH, inside
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class Command:
         if self.shell is not None:
             for number, each in enumerate(args[:10]):
                 self.shell.state.variables[str(number)] = each
-            self.shell.state.variables["@"] = self.shell.state.variables["*"] = " ".join(args[1:])
+            self.shell.state.variables |= {"@": BREAK.join(args[1:]), "*": " ".join(args[1:])}
 
     def _wrapped(self) -> Flow:
         """The command that a wrapper runs."""

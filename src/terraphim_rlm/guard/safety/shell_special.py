@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from terraphim_rlm.guard.safety.shell_flow import Flow, printf
-from terraphim_rlm.guard.safety.shell_words import MARKS, UNKNOWN
+from terraphim_rlm.guard.safety.shell_words import BREAK, MARKS, UNKNOWN
 
 if TYPE_CHECKING:
     from terraphim_rlm.guard.safety.shell_commands import Command
@@ -125,7 +125,7 @@ def _set_words(command: Command) -> Flow | None:
         words = command.args[command.args.index("--") + 1 :]
         for number, each in enumerate(words[:9], 1):
             command.shell.state.variables[str(number)] = each
-        command.shell.state.variables["@"] = command.shell.state.variables["*"] = " ".join(words)
+        command.shell.state.variables |= {"@": BREAK.join(words), "*": " ".join(words)}
     return Flow()
 
 

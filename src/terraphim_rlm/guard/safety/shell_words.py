@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!-]")
 _BRACES = re.compile(r"\{([^{}\s]*)\}")
 _EMPTY = frozenset("@*")
 _HOME = {
+    "$": "self",
     "HOME": "~",
     "IFS": " \t\n",
     "PWD": UNKNOWN,
