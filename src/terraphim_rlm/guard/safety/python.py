@@ -238,9 +238,10 @@ class Reader(Expressions):
 
     def _while(self, node: ast.While) -> None:
         for_ever = python_names.truth(self.value(node.test))
-        self._loops += for_ever
+        for_ever = for_ever and all(isinstance(each, ast.Expr) for each in node.body)
+        self.loops += for_ever
         self.body(node.body)
-        self._loops -= for_ever
+        self.loops -= for_ever
         self.body(node.orelse)
 
     def _looped(self, body: list[ast.stmt]) -> None:

@@ -148,7 +148,7 @@ def decorated(reader: Reader, decorator: ast.expr, value: Any) -> Any:
 
 def _known(reader: Reader, function: Ref, args: list[Any], keywords: dict[str, Any], node: ast.AST) -> Any:  # noqa: C901 - a way a line
     path, hidden = function.path.lstrip("?"), function.hidden
-    if (found := python_lookups.look_up(reader, path, args, hidden)) is not None:
+    if (found := python_lookups.look_up(reader, path, args, node)) is not None:
         _handed_on(reader, args[1:], keywords, node)
         return found
     if path.endswith((".__call__", ".__func__")):
@@ -187,7 +187,7 @@ def _said(args: list[Any], keywords: dict[str, Any]) -> list[str | None]:
     """Arguments as text, those of lists too; None for what is not known."""
     found: list[str | None] = []
     for each in (*args, *keywords.values()):
-        found += map(_as_text, each if isinstance(each, (list, tuple)) else (each,))
+        found += map(_as_text, each[:65] if isinstance(each, (list, tuple)) else (each,))
         if len(found) > 64:
             break
     return found[:65]

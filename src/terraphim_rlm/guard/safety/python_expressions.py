@@ -36,7 +36,7 @@ class Expressions(ABC):
         self._calls = 0
         self._again = 0
         self.steps = 0
-        self._loops = 0
+        self.loops = 0
         self._seen: set[int] = set()
         self.argument_rules = tuple(rule_set().texts("argument", "python"))
         """Rules on constants that any call is given."""
@@ -99,7 +99,7 @@ class Expressions(ABC):
     @property
     def for_ever(self) -> bool:
         """Whether this stands in a loop that has no end."""
-        return self._loops > 0
+        return self.loops > 0
 
     # expressions
 

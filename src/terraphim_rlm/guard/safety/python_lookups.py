@@ -19,9 +19,13 @@ _NOWHERE = ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
 """Where what is looked up stands: its call says where."""
 
 
-def look_up(reader: Reader, path: str, args: list[Any], hidden: bool) -> Any:
-    """What a look-up by name gives; None when `path` is none."""
+def look_up(reader: Reader, path: str, args: list[Any], node: ast.AST) -> Any:
+    """What a look-up by name gives; None when `path` is none. A name that stands there in plain words hides nothing."""
     known = _WAYS.get(path)
+    if known is _getattr and len(args) >= 2 and _is_plain(node):
+        found = attribute(reader, args[0], args[1])
+        own = isinstance(args[0], Ref) and args[0].hidden
+        return Ref(found.path, own) if isinstance(found, Ref) else found
     if known is not None and (found := known(reader, args)) is not None:
         return found
     base, _, name = path.rpartition(".")
@@ -35,6 +39,11 @@ def look_up(reader: Reader, path: str, args: list[Any], hidden: bool) -> Any:
     return None
 
 
+def _is_plain(node: ast.AST) -> bool:
+    """Whether the name that a `getattr` is given stands in it as it is."""
+    return isinstance(node, ast.Call) and len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
+
+
 _HOLDERS = python_names.MODULES | {"sys.modules", "~namespace", "~globals"}
 
 
@@ -46,6 +55,8 @@ def _imported(path: str, name: Any) -> Ref:
 
 
 def _getattr(reader: Reader, args: list[Any]) -> Any:
+    if len(args) == 3 and not isinstance(args[1], str):
+        return UNKNOWN  # it has a default: code that looks what there is
     return attribute(reader, args[0], args[1]) if len(args) >= 2 else None
 
 
@@ -111,6 +122,6 @@ def attribute(reader: Reader, base: Any, name: Any) -> Any:
     """`getattr(base, name)`."""
     if not isinstance(name, str):
         watched = isinstance(base, Ref) and base.path in ("os", "subprocess", "builtins")
-        return Ref(f"~of.{base.path}", True) if watched else UNKNOWN
+        return Ref(f"~of.{base.path}") if watched else UNKNOWN
     found = python_names.attribute(reader, base, name, _NOWHERE)
     return Ref(found.path, True) if isinstance(found, Ref) else found
