@@ -48,7 +48,7 @@ def draw(seed: int = SEED, programs: int = PROGRAMS) -> tuple[list[Benign], list
 
 def _taken(files: list[tuple[str, Path]], count: int) -> list[Benign]:
     """The first so many that are programs."""
-    found = []
+    found: list[Benign] = []
     for name, path in files:
         if len(found) == count:
             break
