@@ -48,10 +48,24 @@ def main(hello, line, program):
     set_dumpable(0)
     zygote = Zygote(line, program)
     zygote.rehearse()
-    greeting = _socket.socket(fileno=hello)
+    _greet(hello)
+    born = zygote.serve()
+    if born is None:
+        return
+    try:
+        line, program = zygote.leave()
+        del zygote  # and with it the frames and the names in them that code in the sandbox could walk up to
+        born = _become(*born, line, program)
+        del line, program
+        supervise(_HOST, born)
+    finally:
+        posix._exit(1)
+
+
+def _greet(fd):
+    greeting = _socket.socket(fileno=fd)
     greeting.send(b"hello")
     greeting.close()
-    zygote.serve()
 
 
 class Zygote:
@@ -75,18 +89,21 @@ class Zygote:
             line for line in _read_all("/proc/self/maps").splitlines() if line.split()[1][1::2] == "ws"
         ]:
             _complain(2, OSError(f"its forks could write into memory of each other: {shared[0]}"))
-        pid = self._forked(self._become_nothing)
+        pid = self._forked()
+        if pid == 0:
+            self._become_nothing()
         if posix.waitpid(pid, 0)[1] != 0:
             posix._exit(1)
 
     def _become_nothing(self):
         try:
-            self._isolate("size=1048576", {})
+            _isolate("size=1048576", {}, self._filter)
         except BaseException as error:
             _complain(2, error)
         posix._exit(0)
 
     def serve(self):
+        """Until the line closes; in a child until it is forked: then its order, and its descriptors."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         while True:
@@ -95,11 +112,20 @@ class Zygote:
                 if ready == self._wake:
                     drain(ready)
                     self._reap()
-                elif event & (select.POLLIN | select.POLLHUP) and not self._receive():
-                    return
+                elif event & (select.POLLIN | select.POLLHUP):
+                    found = self._receive()
+                    if found is not None:
+                        return found or None
             self._flush()
 
+    def leave(self):
+        """In a child: the line and the filter. Nothing of the others is left here."""
+        self._sandboxes.clear()
+        self._reports.clear()
+        return self._line, self._filter
+
     def _receive(self):
+        """Takes an order: None, in the child that it makes that and its descriptors, and False at the line's end."""
         data, ancillary, _flags, _address = self._line.recvmsg(_MESSAGE, _SPACE)
         if not data:
             return False
@@ -110,51 +136,34 @@ class Zygote:
         ]
         order = marshal.loads(data)
         try:
-            self._sandboxes[self._forked(lambda: self._become(order, fds))] = order["id"]
+            pid = self._forked()
         except OSError as error:
             self._reports.append(("failed", order["id"], error.errno or 0))
-        finally:
-            for fd in fds:
-                posix.close(fd)
-        return True
+        else:
+            if pid == 0:
+                return order, fds
+            self._sandboxes[pid] = order["id"]
+        for fd in fds:
+            posix.close(fd)
+        return None
 
-    def _forked(self, become):
-        """The pid of a child in a pid namespace of its own, which becomes something else and never returns."""
+    def _forked(self):
+        """The pid of a child in a pid namespace of its own; 0 in it."""
         _check(_libc.unshare(_NEWPID), "unshare pids")
-        pid = 0
+        pid = -1
         try:
             pid = posix.fork()
-            if pid == 0:
-                _leave_by(become)
             return pid
         finally:
-            try:
-                _check(
-                    _libc.setns(self._own, _NEWPID), "setns"
-                )  # else the next child would be in the same one
-            except OSError:
-                posix._exit(1)  # nothing that is forked from now on would be apart
+            if pid != 0:
+                self._come_back()
 
-    def _isolate(self, bounds, rlimits):
-        set_dumpable(1)  # else the files of its user namespaces are not its own to write
-        _separate(bounds)
-        _give_up(rlimits, self._filter)
-
-    def _become(self, order, fds):
-        """In the child, which is pid 1 of its namespace; never returns."""
-        complain = fds[2]
+    def _come_back(self):
+        """Else the next child would be in the same namespace."""
         try:
-            for fd in fds[3:]:  # its control groups, before it takes memory of its own
-                posix.write(fd, b"0")
-            posix.setsid()  # and so out of the zygote's process group, to which it could send signals
-            self._line.send(marshal.dumps(("here", order["id"])))
-            _signal.set_wakeup_fd(-1)
-            _lay_out(fds)
-            complain = 2
-            self._isolate(order["bounds"], order["rlimits"])
-        except BaseException as error:
-            _complain(complain, error)
-        supervise(_HOST, order["limits"])
+            _check(_libc.setns(self._own, _NEWPID), "setns")
+        except OSError:
+            posix._exit(1)  # nothing that is forked from now on would be apart
 
     def _reap(self):
         while True:
@@ -176,11 +185,28 @@ class Zygote:
             del self._reports[0]
 
 
-def _leave_by(become):
+def _become(order, fds, line, program):
+    """In a child, which is pid 1 of its namespace: makes it a sandbox. The limits of its supervisor."""
+    complain = fds[2]
     try:
-        become()
-    finally:
-        posix._exit(1)
+        for fd in fds[3:]:  # its control groups, before it takes memory of its own
+            posix.write(fd, b"0")
+        posix.setsid()  # and so out of the zygote's process group, to which it could send signals
+        line.send(marshal.dumps(("here", order["id"])))
+        line.detach()  # it is closed with all others
+        _signal.set_wakeup_fd(-1)
+        _lay_out(fds)
+        complain = 2
+        _isolate(order["bounds"], order["rlimits"], program)
+    except BaseException as error:
+        _complain(complain, error)
+    return order["limits"]
+
+
+def _isolate(bounds, rlimits, program):
+    set_dumpable(1)  # else the files of its user namespaces are not its own to write
+    _separate(bounds)
+    _give_up(rlimits, program)
 
 
 def _complain(fd, error):

@@ -27,7 +27,8 @@ from terraphim_rlm.testing.attack.weak import attribute
 
 _OWNER = "terraphim_rlm.testing.attack.owner"
 _MAIN = "from terraphim_rlm.faces.cli import main; main()"
-_KILLS = 16
+_KILLS, _FORKED = 16, 4
+"""Owners that are killed; of these so many when their sandboxes are forked already."""
 _END_SECONDS = 10.0
 
 _GUESTS = (
@@ -162,16 +163,24 @@ def _with_pid(wanted: int) -> subprocess.Popen[bytes] | None:
 
 
 async def is_killed_while_it_starts(stage: Stage) -> None:
-    """K30: the owner is killed at moments of its own, while it starts sandboxes. We are pid 1: what is left is ours."""
+    """K30: the owner is killed at moments of its own, while it starts sandboxes: by bubblewrap, then from a zygote.
+
+    We are pid 1: what is left is ours.
+    """
     before = descendants()
     off = list(stage.off)
+    zygote = getattr(stage.backend, "zygote", None)
+    forks = not off and zygote is not None and await zygote() == ""
     env = {**process.MINIMAL_ENV, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for _ in range(_KILLS if not off else 2):
+    for number in range(_KILLS if not off else 2):
         argv = [sys.executable, "-P", "-m", _OWNER, str(stage.lab.root), *off]
         child = process.start(argv, env=env, stdout=subprocess.PIPE)
         assert child.stdout is not None
         for _ in range(2 if off else stage.random.choice((1, 1, 1, 2, 3))):
             await asyncio.to_thread(child.stdout.readline)
+        while forks and number >= _KILLS - _FORKED:
+            if await asyncio.to_thread(child.stdout.readline) in (b"zygote\n", b""):
+                break
         await asyncio.sleep(0.0 if off else stage.random.uniform(0.0, 0.5))
         child.kill()
         child.wait()

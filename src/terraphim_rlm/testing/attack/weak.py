@@ -68,7 +68,13 @@ class Protection:
 
 @contextlib.contextmanager
 def without(protections: Sequence[Protection], place: Place) -> Iterator[None]:
-    """While it lasts, whatever makes a bubblewrap sandbox in this process makes one without these."""
+    """While it lasts, whatever makes a bubblewrap sandbox in this process makes one without these.
+
+    Each is then made by bubblewrap, whose command line is what is edited. Where nothing is left out, nothing is changed.
+    """
+    if not protections:
+        yield
+        return
     edits = [each.launch for each in protections if each.launch]
     guest = [each.guest for each in protections if each.guest]
     keeper = [each.keeper for each in protections if each.keeper]
