@@ -89,10 +89,12 @@ class Unix(http.client.HTTPConnection):
 class Daemon:
     """A running daemon."""
 
-    def __init__(self, child: subprocess.Popen[bytes], path: Path, data: Path) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], path: Path, data: Path, url: str = "") -> None:
         self.child = child
         self.path = path
         self.data = data
+        self.url = url
+        """Of its TCP port; empty where it has none."""
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -169,7 +171,13 @@ def running(command: list[str], env: dict[str, str], data: Path) -> Iterator[Dae
         assert child.stderr is not None
         line = child.stderr.readline().decode()
         assert line.startswith("Serving on "), line + child.stderr.read().decode()
-        yield Daemon(child, Path(line.removeprefix("Serving on ").partition(", process")[0]), data)
+        url = line.partition(" and ")[2].partition(", process")[0]
+        yield Daemon(
+            child,
+            Path(line.removeprefix("Serving on ").partition(", process")[0].partition(" and http")[0]),
+            data,
+            url,
+        )
     finally:
         left = below(child.pid)
         child.kill()

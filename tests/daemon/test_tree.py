@@ -26,6 +26,7 @@ from terraphim_rlm.faces.server.unit import unit
 from terraphim_rlm.faces.server.uvicorn_server import served as serving
 from terraphim_rlm.service import session_records
 from terraphim_rlm.service.executions import Execution
+from terraphim_rlm.service.running import Running
 from terraphim_rlm.service.sessions import NewSession, Sessions
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.supervision.supervisor import Supervisor
@@ -62,7 +63,7 @@ async def house(own_data_folder: Path) -> AsyncIterator[House]:
     with Listening() as listening, Journal() as journal:
         journal.open()
         sessions = Sessions(journal)
-        app = make_app(sessions)
+        app = make_app(sessions, Running())
         tree = make_tree(journal, sessions, {"server": serving(app, listening.socket)})
         app.state.tree = tree
         try:

@@ -27,6 +27,8 @@ RlmError
 │   └── DaemonUnavailable  DaemonMismatch  DaemonRunning
 ├── SupervisionError                 parts of the service that do not start, or do not stay up
 │   └── ChildError  CrashLoop
+├── AccessError                      somebody may not do what he asks for
+│   └── KeyRefused  Forbidden  KeyNotFound  KeysUnreadable
 ├── StoreError
 │   └── JournalCorrupt  JournalTooNew  JournalUnavailable  DiskFull
 ├── Cancelled
@@ -286,6 +288,21 @@ class ChildError(SupervisionError): ...
 class CrashLoop(SupervisionError): ...
 
 
+class AccessError(RlmError): ...
+
+
+class KeyRefused(AccessError): ...
+
+
+class Forbidden(AccessError): ...
+
+
+class KeyNotFound(AccessError): ...
+
+
+class KeysUnreadable(AccessError): ...
+
+
 class StoreError(RlmError): ...
 
 
@@ -378,6 +395,10 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     DaemonRunning: _R("E663", 1, 409, -32000, "error", "user", "Use the one that runs, or end it: `trlm serve --stop`."),
     ChildError: _R("E671", 1, 409, -32000, "error", "us", "Look at the child's state first, or read why it could not start."),
     CrashLoop: _R("E672", 1, 500, -32000, "error", "us", "Mend what the last crash names, then start again."),
+    KeyRefused: _R("E681", 5, 401, -32000, "error", "user", "Send `Authorization: Bearer KEY`; `trlm keys create NAME` makes one."),
+    Forbidden: _R("E682", 5, 403, -32000, "error", "user", "Use a key with the scope that is named, or ask from where it is allowed."),
+    KeyNotFound: _R("E683", 4, 404, -32602, "error", "user", "`trlm keys list` shows the keys there are."),
+    KeysUnreadable: _R("E684", 1, 500, -32000, "error", "us", "Mend or remove the file; without it there are no keys, and nobody gets in over TCP."),
     JournalCorrupt: _R("E801", 1, 500, -32000, "error", "us", "Move the journal away; a new one is made at the next start."),
     JournalTooNew: _R("E802", 1, 500, -32000, "error", "user", "Upgrade terraphim-rlm; a newer version wrote this journal."),
     DiskFull: _R("E803", 1, 507, -32000, "error", "user", "Free disk space, or set TRLM_DATA to another disk."),

@@ -87,3 +87,18 @@ def _not_found(run: str, reader: JournalReader) -> RunNotFound:
         fix=f"The {word} is {suggestion}; `trlm runs list` shows them all.",
         suggestion=suggestion,
     )
+
+
+def events_of(run: str, after: int = 0) -> list[dict[str, Any]]:
+    """A run's events as the journal has them, those with a `seq` beyond `after`, in order.
+
+    Raises:
+        RunNotFound, InvalidArgument, StoreError: as `show_run`.
+    """
+    nodes = list(show_run(run, max_events=10**9, whole=True).nodes)
+    found: list[dict[str, Any]] = []
+    while nodes:
+        node = nodes.pop()
+        found += [event for event in node.events if event["seq"] > after]
+        nodes += node.children
+    return sorted(found, key=lambda event: int(event["seq"]))

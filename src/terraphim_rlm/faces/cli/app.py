@@ -23,6 +23,7 @@ from terraphim_rlm.faces.cli import (
     export,
     history,
     image,
+    keys,
     kg,
     models,
     parse,
@@ -109,6 +110,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "models": (
         "The built-in models, and a test of any model.",
         {"list": models.list_models, "get": models.get, "rm": models.remove, "test": models.try_out},
+    ),
+    "keys": (
+        "Keys of those who reach the daemon over TCP.",
+        {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},
     ),
     "kg": (
         "Knowledge graphs: the terms of a domain, and how they hang together.",

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terraphim_rlm.core.errors import Cancelled, InvalidArgument
+from terraphim_rlm.core.errors import Cancelled, InvalidArgument, KeyRefused
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.options import AsJson, Debug, mode
 from terraphim_rlm.faces.cli.out import Voice, speaking
 from terraphim_rlm.faces.cli.words import plural
 
+if TYPE_CHECKING:
+    from terraphim_rlm.faces.server.daemon import Serving
+    from terraphim_rlm.faces.server.gate import Doors
+
 IDLE_SECONDS = 300.0
 DRAIN_SECONDS = 10.0
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - each is an option
     idle_seconds: Annotated[
         float, typer.Option(metavar="S", help="End after so long without sessions and requests; 0 = never.")
     ] = IDLE_SECONDS,
@@ -29,6 +36,24 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(metavar="S", help="Upon SIGTERM, let what runs end by itself for so long.")
     ] = DRAIN_SECONDS,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Serve on this port of 127.0.0.1 too, for whoever has a key; 0 = a free one."
+        ),
+    ] = None,
+    open_loopback: Annotated[
+        bool,
+        typer.Option(
+            "--open-loopback", help="Let every program of this machine in by the port, without a key."
+        ),
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Let pages of this origin call, with a key. May be given several times."
+        ),
+    ] = None,
     print_unit: Annotated[
         bool, typer.Option("--print-unit", help="Print a systemd unit that runs this, and do nothing else.")
     ] = False,
@@ -51,13 +76,50 @@ def serve(
         if stop:
             _stop(voice)
             return
-        _serve(voice, idle_seconds, drain_seconds, detach)
+        from terraphim_rlm.faces.server.daemon import Serving
+
+        wanted = _doors(port, open_loopback, tuple(cors_origin or ()))
+        _serve(voice, Serving(idle_seconds, drain_seconds, wanted), detach)
 
 
-def _serve(voice: Voice, idle_seconds: float, drain_seconds: float, detach: bool) -> None:
+def _doors(port: int | None, is_open: bool, origins: tuple[str, ...]) -> Doors | None:
+    """Who is let in over TCP, if anybody.
+
+    Raises:
+        InvalidArgument: the options do not go together.
+        KeyRefused: nobody could get in.
+    """
+    from terraphim_rlm.faces.server.gate import Doors
+    from terraphim_rlm.service.keys import Keys
+
+    if port is None:
+        if is_open or origins:
+            raise InvalidArgument(
+                "--open-loopback and --cors-origin are about --port.", fix="Give a port, too."
+            )
+        return None
+    if not 0 <= port <= 65535:
+        raise InvalidArgument(f"--port must be 0 to 65,535, not {port}.")
+    if is_open and origins:
+        raise InvalidArgument(
+            "Without keys no page is let in.", fix="Leave out --open-loopback or --cors-origin."
+        )
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise InvalidArgument(
+                f"{origin[:80]!r} is no origin.", fix="Name one such as https://app.example.org."
+            )
+    if not is_open and not Keys().all():
+        raise KeyRefused(
+            "There is no key yet, so nobody could get in over TCP.",
+            fix="Make one, `trlm keys create NAME`, or serve with --open-loopback.",
+        )
+    return Doors(port, origins, needs_key=not is_open)
+
+
+def _serve(voice: Voice, how: Serving, detach: bool) -> None:
     from terraphim_rlm.core.paths import data_dir
     from terraphim_rlm.core.process import detach as detached
-    from terraphim_rlm.faces.server.daemon import Serving
     from terraphim_rlm.faces.server.daemon import serve as served
     from terraphim_rlm.faces.server.listening import Listening, log_file
     from terraphim_rlm.store.journal import Journal
@@ -65,19 +127,29 @@ def _serve(voice: Voice, idle_seconds: float, drain_seconds: float, detach: bool
     listening = Listening()
     with Journal() as journal:  # its faults are known before anybody is told that it serves
         journal.open()
-    told = {"pid": os.getpid(), "socket": str(listening.path)}
+    told: dict[str, Any] = {"pid": os.getpid(), "socket": str(listening.path)}
+    where = str(listening.path)
+    if how.doors is not None:
+        try:
+            how = replace(how, doors=replace(how.doors, port=listening.open_tcp(how.doors.port)))
+        except BaseException:
+            listening.close()
+            raise
+        assert how.doors is not None
+        told["url"] = f"http://127.0.0.1:{how.doors.port}"
+        where = f"{where} and {told['url']}"
     if detach:
         os.environ["TRLM_DATA"] = str(data_dir().absolute())  # the child leaves this folder
         log = log_file()
         if pid := detached(log):
             listening.leave()
-            voice.give({**told, "pid": pid}, f"Serving on {listening.path}, process {pid}.")
+            voice.give({**told, "pid": pid}, f"Serving on {where}, process {pid}.")
             return
         os.close(log)
         listening.describe()
     else:
-        voice.note(f"Serving on {listening.path}, process {os.getpid()}. Ctrl-C ends it and its sessions.")
-    served(listening, Serving(idle_seconds, drain_seconds))
+        voice.note(f"Serving on {where}, process {os.getpid()}. Ctrl-C ends it and its sessions.")
+    served(listening, how)
     if not detach:
         voice.give(told, "Ended.")
 

@@ -15,8 +15,12 @@ from terraphim_rlm.faces.server.listening import Listening
 from terraphim_rlm.store.journal import Journal
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from terraphim_rlm.faces.server.gate import Doors
+    from terraphim_rlm.service.running import Running
     from terraphim_rlm.service.sessions import Sessions
-    from terraphim_rlm.supervision.spec import Exit
+    from terraphim_rlm.supervision.spec import Exit, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,9 @@ class Serving:
     idle_seconds: float = 0.0
     """Without sessions and requests, upon which it ends; 0 = never."""
     drain_seconds: float = 10.0
-    """That executions in flight have to end by themselves after SIGTERM."""
+    """That what is in flight has to end by itself after SIGTERM."""
+    doors: Doors | None = None
+    """Who is let in over TCP; None = nobody."""
 
 
 def serve(listening: Listening, how: Serving) -> None:
@@ -57,7 +63,7 @@ async def _serve(listening: Listening, journal: Journal, how: Serving) -> None:
     from terraphim_rlm.faces.server.bounds import Bounded, Bounds
     from terraphim_rlm.faces.server.idle import Idle
     from terraphim_rlm.faces.server.tree import make_tree
-    from terraphim_rlm.faces.server.uvicorn_server import served
+    from terraphim_rlm.service.running import Running
     from terraphim_rlm.service.sessions import Sessions
     from terraphim_rlm.supervision.watchdog import Watchdog
 
@@ -69,10 +75,10 @@ async def _serve(listening: Listening, journal: Journal, how: Serving) -> None:
         (ending if draining.is_set() else draining).set()  # whoever asks twice is in a hurry
 
     loop.add_signal_handler(signal.SIGTERM, asked)
-    sessions = Sessions(journal)
-    idle = Idle(how.idle_seconds, lambda: sessions.statistics().live > 0, ending.set)
-    app = make_app(sessions, ending.set)
-    tree = make_tree(journal, sessions, {"server": served(Bounded(app, idle, Bounds()), listening.socket)})
+    sessions, work = Sessions(journal), Running()
+    idle = Idle(how.idle_seconds, lambda: sessions.statistics().live + work.statistics().live > 0, ending.set)
+    app = make_app(sessions, work, ending.set)
+    tree = make_tree(journal, sessions, _servers(Bounded(app, idle, Bounds()), listening, how))
     app.state.tree = tree
     with Watchdog():
         try:
@@ -84,21 +90,40 @@ async def _serve(listening: Listening, journal: Journal, how: Serving) -> None:
             listening.hide()  # whoever comes from now on starts another daemon
             idle.close()
             if draining.is_set():
-                await _drained(sessions, ending, how.drain_seconds)
+                await _drained(sessions, work, ending, how.drain_seconds)
         finally:
+            await work.close()
             await sessions.close()  # what is in flight now gets its answer
             await tree.stop()
     tree.check()
 
 
-async def _drained(sessions: Sessions, ending: asyncio.Event, seconds: float) -> None:
+def _servers(app: ASGIApp, listening: Listening, how: Serving) -> dict[str, Start]:
+    from terraphim_rlm.faces.server.gate import Gate
+    from terraphim_rlm.faces.server.uvicorn_server import served
+    from terraphim_rlm.service.keys import Keys
+
+    servers = {"server": served(app, listening.socket)}
+    if how.doors is not None and listening.tcp is not None:
+        servers["tcp"] = served(Gate(app, how.doors, Keys()), listening.tcp)
+    return servers
+
+
+async def _drained(sessions: Sessions, work: Running, ending: asyncio.Event, seconds: float) -> None:
     """Returns when nothing is in flight any more, the time is over, or somebody is in a hurry."""
     sessions.refuse()
-    idle = asyncio.ensure_future(sessions.idle())
+    work.refuse()
+    idle = asyncio.ensure_future(_idle(sessions, work))
     hurry = asyncio.ensure_future(ending.wait())
-    await asyncio.wait({idle, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    idle.cancel()
-    hurry.cancel()
+    waits: list[asyncio.Future[Any]] = [idle, hurry]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+
+
+async def _idle(sessions: Sessions, work: Running) -> None:
+    await sessions.idle()
+    await work.idle()
 
 
 async def _first(ending: asyncio.Event, draining: asyncio.Event, over: asyncio.Future[Exit]) -> None:

@@ -52,7 +52,26 @@ class Listening:
             if isinstance(error, OSError):
                 raise _unavailable(error, self.path) from error
             raise
+        self.tcp: socket.socket | None = None
         self.describe()
+
+    def open_tcp(self, port: int) -> int:
+        """Listens on loopback as well; `port` 0 = one that is free, which is given.
+
+        Raises:
+            DaemonUnavailable: the port is taken, or not ours.
+        """
+        self.tcp = socket.socket(socket.AF_INET)
+        try:
+            self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.tcp.bind(("127.0.0.1", port))
+            self.tcp.listen(_BACKLOG)
+        except OSError as error:
+            raise DaemonUnavailable(
+                f"Port {port} of 127.0.0.1 cannot be served: {error.strerror}.",
+                fix="Name another one with --port.",
+            ) from error
+        return int(self.tcp.getsockname()[1])
 
     def describe(self) -> None:
         """Writes down who serves; for people and for errors, and for no other decision."""
@@ -62,14 +81,19 @@ class Listening:
 
     def leave(self) -> None:
         """Closes this process's copies, after another one has taken over."""
-        self.socket.close()
+        self._close_sockets()
         os.close(self._lock)
         self._lock = -1
+
+    def _close_sockets(self) -> None:
+        self.socket.close()
+        if self.tcp is not None:
+            self.tcp.close()
 
     def close(self) -> None:
         """Gives up the socket, then the lock. Idempotent."""
         self.hide()
-        self.socket.close()
+        self._close_sockets()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -23,6 +23,13 @@ from terraphim_rlm.core.errors import (
 
 _BY_STATUS: dict[int, type[RlmError]] = {404: UnknownCommand, 413: FileTooLarge}
 _MOST_SHOWN = 5
+_OPENAI = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+"""HTTP status -> OpenAI's type of an error."""
 
 
 class Json(Response):
@@ -59,6 +66,29 @@ def problem(error: RlmError, status: int | None = None) -> Response:
     return Response(dumps(_plain(body)), code, headers, media_type="application/problem+json")
 
 
+def told(path: str, error: RlmError, status: int | None = None) -> Response:
+    """An error in the shape that clients of this path know: OpenAI's below `/v1/`, else a problem."""
+    if path.startswith("/v1/"):
+        return Response(
+            dumps(openai_error(error, status)), status or error.row.http, media_type="application/json"
+        )
+    return problem(error, status)
+
+
+def openai_error(error: RlmError, status: int | None = None) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    code = error.row.http if status is None else status
+    kind = _OPENAI.get(code, "invalid_request_error" if code < 500 else "server_error")
+    said = {
+        "message": f"{error.message} {error.fix}".strip(),
+        "type": kind,
+        "param": error.details.get("name"),
+        "code": error.row.code,
+    }
+    found: dict[str, Any] = _plain({"error": said})
+    return found
+
+
 def install(app: FastAPI) -> None:
     """Lets every failure of `app` leave it as a problem."""
     app.add_exception_handler(RlmError, _ours)
@@ -70,31 +100,31 @@ def install(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, RlmError)
-    return problem(error)
+    return told(request.url.path, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = [_complaint(each) for each in error.errors()[:_MOST_SHOWN]]
-    return problem(InvalidArgument(f"The request is not valid: {'; '.join(found)}."))
+    return told(request.url.path, InvalidArgument(f"The request is not valid: {'; '.join(found)}."))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, InvalidArgument)
     fix = "`/openapi.json` lists what there is." if error.status_code in (404, 405) else ""
-    response = problem(kind(f"{str(error.detail).rstrip('.')}.", fix=fix), error.status_code)
+    response = told(request.url.path, kind(f"{str(error.detail).rstrip('.')}.", fix=fix), error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    return problem(Cancelled("The client left."))
+    return told(request.url.path, Cancelled("The client left."))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """The server itself prints the traceback."""
-    return problem(InternalError(f"{type(error).__name__}: {error}"[:1000]))
+    return told(request.url.path, InternalError(f"{type(error).__name__}: {error}"[:1000]))
 
 
 def _complaint(found: dict[str, Any]) -> str:
