@@ -21,8 +21,9 @@ from daemon_kit import TRLM, environment, gone, running, served, trlm
 from terraphim_rlm.core import paths
 from terraphim_rlm.core.clock import ManualClock
 from terraphim_rlm.core.errors import DaemonUnavailable
+from terraphim_rlm.core.sockets import private_folder
 from terraphim_rlm.faces.server.idle import Idle
-from terraphim_rlm.faces.server.listening import answers, private_folder
+from terraphim_rlm.faces.server.listening import answers
 from terraphim_rlm.service import session_records
 
 pytestmark = pytest.mark.sandbox

@@ -4,7 +4,7 @@ RlmError
 ├── UsageError (ValueError)          the caller asked for something that cannot be
 │   ├── InvalidArgument  MissingArgument  UnknownCommand  ConfigInvalid
 │   ├── PathNotFound  PathIsFolder  PathDenied  FileTooLarge
-│   ├── InputUnreadable  InputEmpty  RunNotFound  PackageNotFound
+│   ├── InputUnreadable  InputEmpty  RunNotFound  RunUnreachable  PackageNotFound
 │   └── UnknownModel  ModelNotInstalled  KeyMissing
 ├── ModelError                       the model's provider failed, or refused us
 │   ├── ModelAuth  ModelUnreachable  ModelTimeout  ModelRateLimited
@@ -130,6 +130,9 @@ class InputEmpty(UsageError): ...
 
 
 class RunNotFound(UsageError): ...
+
+
+class RunUnreachable(UsageError): ...
 
 
 class UnknownModel(UsageError): ...
@@ -347,6 +350,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     InputUnreadable: _R("E102", 2, 422, -32602, "error", "user", "Give a readable text file or folder."),
     InputEmpty: _R("E103", 2, 422, -32602, "error", "user", "Give an input that is not empty."),
     RunNotFound: _R("E104", 4, 404, -32001, "error", "user", "`trlm runs list` shows the runs there are."),
+    RunUnreachable: _R("E110", 11, 503, -32000, "error", "user", "Stop it where it was started: Ctrl-C, or end its process."),
     PathIsFolder: _R("E106", 2, 422, -32602, "error", "user", "Name a file in the folder."),
     PathDenied: _R("E107", 2, 403, -32602, "error", "user", "Name a path that the code in the sandbox may use itself."),
     FileTooLarge: _R("E108", 2, 413, -32602, "error", "user", "Read or write it in blocks."),

@@ -105,7 +105,7 @@ class Node:
             outcome = await self._turns()
         except BudgetExceeded as error:
             self._tell("error", **error.to_json())
-            outcome = await self._partial(error)
+            outcome = await self.partial(error)
         except ModelRefused as error:
             outcome = Outcome(None, error.message, "refused", partial=True, error=error)
         self._tell.told(known.ended)(
@@ -245,9 +245,13 @@ class Node:
     def _best(self) -> str:
         return self._hands.shown or self._said
 
-    async def _partial(self, error: BudgetExceeded) -> Outcome:
-        """The best there is when a limit ends the node: a drafted answer, else the last output."""
+    async def partial(self, error: RlmError) -> Outcome:
+        """The best there is when a limit, or whoever stops it, ends the node: a drafted answer, else the last output."""
         draft = await self._hands.draft()
+        return self.partly(error, draft)
+
+    def partly(self, error: RlmError, draft: Finish | None = None) -> Outcome:
+        """The same without asking the interpreter."""
         return Outcome(
             draft.value if draft else None,
             draft.text if draft else self._best(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK, Clock
-from terraphim_rlm.core.errors import RlmError
+from terraphim_rlm.core.errors import Cancelled, RlmError
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.leases import LeaseBook
@@ -23,6 +24,9 @@ from terraphim_rlm.engine.record import KnownNode
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.engine.tree import Tree
+
+_DRAFT_SECONDS = 0.5
+"""That a stopped run's interpreter has to say what its model had drafted."""
 
 
 class Run:
@@ -55,6 +59,9 @@ class Run:
         lease = leases(log, self._root.node) if leases else None
         self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease, spent=spent)
         self._asker = Asker(self.ledger)
+        self._working: asyncio.Future[Outcome] | None = None
+        self._tree: Tree | None = None
+        self._stops = False
 
     def _announce(self) -> None:
         task, context = self.task, self.task.context
@@ -89,10 +96,37 @@ class Run:
         if (record := self.task.record) is not None and record.answer is not None:
             self._finished("done", record.answer.termination)
             return record.answer
-        outcome = await self._outcome()
+        self._working = asyncio.ensure_future(self._outcome())
+        try:
+            outcome = await self._working
+        except asyncio.CancelledError:
+            outcome = await self._stopped()
+            if not self._stops:  # its caller does not want it any more, and gets nothing
+                self._ended(outcome)
+                raise
+        return self._ended(outcome)
+
+    def stop(self) -> None:
+        """Ends the work of `work`, which then returns the best answer there is, marked as cancelled and partial."""
+        self._stops = True
+        if self._working is not None:
+            self._working.cancel()
+
+    async def _stopped(self) -> Outcome:
+        """The best there is when a run is stopped; an interpreter that does not yield is not waited for."""
+        error = Cancelled("The run was stopped.")
+        node = self._tree.top if self._tree is not None else None
+        if node is None:
+            return Outcome(None, "", "cancelled", partial=True, error=error)
+        try:
+            return await asyncio.wait_for(node.partial(error), _DRAFT_SECONDS)
+        except (TimeoutError, asyncio.CancelledError, RlmError):
+            return node.partly(error)
+
+    def _ended(self, outcome: Outcome) -> Answer:
         answer = self._answer(outcome)
         self._root("answer", **to_json(answer))
-        self._finished("done", answer.termination)
+        self._finished("cancelled" if answer.termination == "cancelled" else "done", answer.termination)
         return answer
 
     async def _outcome(self) -> Outcome:
@@ -101,7 +135,7 @@ class Run:
             return await ask_directly(task, self._asker, account, self._root)
         sandbox = await self._boxes.own()
         sandbox.on_access = self._accessed
-        tree = Tree(task, sandbox, self._boxes.new, self.ledger, self._asker, self._log)
+        tree = self._tree = Tree(task, sandbox, self._boxes.new, self.ledger, self._asker, self._log)
         if task.way == "lookup":
             hands = tree.root_hands(self._root)
             return await LookUp(task, self._asker, account, hands, self._root).run()
@@ -127,9 +161,9 @@ class Run:
         self._root("error", **error.to_json())
         self._finished("failed", error.row.termination)
 
-    def cancel(self) -> None:
-        """Tells that the run was stopped from outside."""
-        self._finished("cancelled", "cancelled")
+    @property
+    def id(self) -> str:
+        return self._log.run
 
     def _finished(self, status: str, termination: str) -> None:
         self._root(

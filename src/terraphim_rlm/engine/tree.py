@@ -70,6 +70,8 @@ class Tree:
         self._log = log
         self._record = task.record or Record(())
         self._children = self._record.places
+        self.top: Node | None = None
+        """The root, once it works."""
         self._ending: set[asyncio.Future[None]] = set()
         self._mark = new_mark()
         # For each level, so that no node holds the place that its own child waits for.
@@ -92,7 +94,8 @@ class Tree:
                 tell("error", **error.to_json())
                 return Outcome(None, "", error.row.termination, partial=True, error=error)  # type: ignore[arg-type]
         brief = Brief(task.question, task.context, task.model, task.schema, task.checks, past)
-        return await Node(brief, self._ledger.root, self._asker, hands, tell).run()
+        self.top = Node(brief, self._ledger.root, self._asker, hands, tell)
+        return await self.top.run()
 
     def root_hands(self, tell: Teller) -> Hands:
         """The sandbox's own interpreter, with the run's input in it."""

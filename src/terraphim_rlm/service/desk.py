@@ -32,6 +32,7 @@ from terraphim_rlm.sandbox.pool.config import PoolConfig
 from terraphim_rlm.sandbox.pool.pool import Pool
 from terraphim_rlm.sandbox.pool.pools import started
 from terraphim_rlm.sandbox.sandbox import Sandbox
+from terraphim_rlm.service.door import Door
 from terraphim_rlm.service.following import followed
 from terraphim_rlm.service.recall import How, Recall, kept_input
 from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
@@ -225,10 +226,10 @@ class Desk:
         """A run between its durable intent and its durable end."""
         await self._journal.commit()
         try:
-            answer = await run.work()
-        except asyncio.CancelledError:
-            run.cancel()
-            raise
+            async with Door(run.id, run.stop) as door:
+                answer = await run.work()
+                await self._journal.commit()
+                door.ended()
         except RlmError as error:
             run.fail(error)
             await self._journal.commit()
@@ -239,7 +240,6 @@ class Desk:
         except Exception as error:
             run.fail(InternalError(f"{type(error).__name__}: {error}"))
             raise
-        await self._journal.commit()
         return answer
 
     def _kept_of(self, answer: Answer) -> _Kept:

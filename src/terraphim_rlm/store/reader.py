@@ -141,6 +141,20 @@ class JournalReader:
             with explained(self._path):
                 return RunDetail(found[0], _tree(decode(Row(*row), get) for row in rows), total)
 
+    def status(self, run: str) -> RunStatus | None:
+        """How a run stands; None when there is none."""
+        found = self._summaries(self._rows(f"{_SUMMARIES} WHERE r.id = ?", run))
+        return found[0].status if found else None
+
+    def events(self, run: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """A run's events behind number `after`, in order; long fields are described."""
+        query = (
+            f"SELECT {', '.join(Row._fields)} FROM events WHERE run = ? AND seq > ? ORDER BY seq, n LIMIT ?"  # noqa: S608
+        )
+        rows = self._rows(query, run, after, limit)
+        with explained(self._path):
+            return [decode(Row(*row)) for row in rows]
+
     def _summaries(self, rows: list[Any]) -> list[RunSummary]:
         open_runs = {row["owner"] for row in rows if row["finished"] is None}
         living = living_owners(self._path.parent, open_runs)

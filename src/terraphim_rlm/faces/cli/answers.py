@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import (
     BudgetExceeded,
+    Cancelled,
     CostBudgetExceeded,
     ModelRefused,
     ReplyInvalid,
@@ -30,6 +31,7 @@ _ENDS: dict[str, type[RlmError]] = {
     "max_turns": TurnLimitExceeded,
     "stalled": ReplyInvalid,
     "refused": ModelRefused,
+    "cancelled": Cancelled,
 }
 BUILT_IN = (
     "The built-in model only looks things up: it finds a passage and copies the answer out of it.\n"
@@ -42,9 +44,11 @@ def shortfall(answer: Answer) -> RlmError | None:
     kind = _ENDS.get(answer.termination) if answer.partial else None
     if kind is None:
         return None
-    why = "a limit" if issubclass(kind, BudgetExceeded) else "the model"
+    limit, stopped = issubclass(kind, BudgetExceeded), kind is Cancelled
+    why = "a limit" if limit else "whoever stopped it" if stopped else "the model"
     message = f"The run was ended by {why} ({answer.termination}); this is the best there was by then."
-    return kind(message, run=answer.run_id)
+    fix = f"Go on with it: `trlm runs resume {answer.run_id}`." if stopped else ""
+    return kind(message, fix=fix, run=answer.run_id)
 
 
 def as_text(answer: Answer, *, free: bool) -> str:

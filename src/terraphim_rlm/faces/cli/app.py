@@ -21,6 +21,7 @@ from terraphim_rlm.faces.cli import (
     doctor,
     execute,
     export,
+    following,
     history,
     image,
     keys,
@@ -100,6 +101,8 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {
             "list": runs.list_runs,
             "show": runs.show,
+            "watch": following.watch,
+            "cancel": following.cancel,
             "resume": again.resume,
             "fork": again.fork,
             "replay": again.replay,

@@ -98,11 +98,12 @@ def _events(nodes: list[RunNode]) -> Iterator[Event]:
     for node in nodes:
         for raw in node.events:
             if raw.get("type") in EVENT_TYPES and isinstance(raw.get("data"), dict):
-                yield _event(raw)
+                yield event_of(raw)
         yield from _events(node.children)
 
 
-def _event(raw: dict[str, Any]) -> Event:
+def event_of(raw: dict[str, Any]) -> Event:
+    """An event of the journal as an event again."""
     return Event(
         raw["type"], raw["run"], raw["node"], raw["parent"], raw["seq"], raw["time"], raw["data"], raw["id"]
     )

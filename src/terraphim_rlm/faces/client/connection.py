@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 from terraphim_rlm.core.errors import DaemonUnavailable, RlmError, from_json
+from terraphim_rlm.core.sockets import reachable
 from terraphim_rlm.faces.client.start import last_words
-from terraphim_rlm.faces.server.listening import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

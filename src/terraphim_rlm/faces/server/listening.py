@@ -6,21 +6,18 @@ import fcntl
 import json
 import os
 import socket
-import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from terraphim_rlm import __version__
 from terraphim_rlm.core.errors import DaemonRunning, DaemonUnavailable
 from terraphim_rlm.core.paths import data_dir, socket_path
+from terraphim_rlm.core.sockets import private_folder, reachable
 
 LOCK_NAME = "daemon.lock"
 LOG_NAME = "daemon.log"
-LONGEST_PATH = 107
-"""Bytes of a Unix socket's path (`sun_path` of Linux, less its end)."""
 _BACKLOG = 512
 _ENDING_SECONDS = 20.0
 _LOOK_SECONDS = 0.02
@@ -121,23 +118,6 @@ def answers(path: Path) -> bool:
     return True
 
 
-@contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """An address for a socket's path, however long that is: past the system's limit its folder is opened first."""
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        yield str(path)
-        return
-    try:
-        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield "/proc/self/fd/none"  # which is not there either
-        return
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
 def refuse_elsewhere() -> None:
     """Raises:
     DaemonRunning: a daemon serves this data folder, but on another socket: XDG_RUNTIME_DIR was another one there.
@@ -167,25 +147,6 @@ def log_file() -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _unavailable(error, path) from error
-
-
-def private_folder(path: Path) -> None:
-    """Makes a folder that only we can enter.
-
-    Raises:
-        DaemonUnavailable: there is one that is not ours.
-        OSError: it cannot be made.
-    """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise DaemonUnavailable(
-            f"{path} belongs to another user, or is no folder.",
-            fix="Remove it, or set XDG_RUNTIME_DIR to a folder of your own.",
-            path=str(path),
-        )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        path.chmod(0o700)
 
 
 def _locked(path: Path, served: Path) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from terraphim_rlm.core import process
-from terraphim_rlm.faces.server.listening import reachable
+from terraphim_rlm.core.sockets import reachable
 from terraphim_rlm.sandbox.keeper import orphans
 from terraphim_rlm.testing.attack.lab import Lab
 
