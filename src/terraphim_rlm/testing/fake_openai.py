@@ -150,7 +150,7 @@ class FakeOpenAI:
         finally:
             self.in_flight -= 1
             for task in (sending, leaving):
-                if task is not None and not task.done():
+                if task is not None:  # its end is seen, whatever it was
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
