@@ -12,9 +12,10 @@ from pathlib import Path
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OTHERS = (
-    (r"\b(sess|exec|snap)-[0-9A-Z]{26}\b", r"\1-ID"),
+    (r"\b(sess|exec|snap|run|node)-[0-9A-Z]{26}\b", r"\1-ID"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),
     (r"\b\d+(\.\d)? s\b", "SECONDS"),
+    (r"\b\d{1,3}(,\d{3})+\b|\b\d{12,}\b", "NUMBER"),
     (r" {2,}", "  "),  # columns are as wide as their widest entry
 )
 """What is another one each time, as the page itself says."""

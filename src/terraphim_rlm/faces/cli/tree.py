@@ -227,9 +227,12 @@ def _turn_reply(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
 def _cell_started(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
     node.cell_count += 1
     code = one_line(_text(data, "code"), _WIDTH)
-    cell = CellView(node.cell_count, _count(data, "turn"), _text(data, "language") or "python", code)
+    name = _text(data, "execution_id")
+    tail = name.rpartition("/")[2]
+    number = int(tail) if tail.isdecimal() and len(tail) < 9 else node.cell_count  # else it is its place here
+    cell = CellView(number, _count(data, "turn"), _text(data, "language") or "python", code)
     node.last = cell
-    node.cells[_text(data, "execution_id")] = cell
+    node.cells[name] = cell
     while len(node.cells) > _KEPT_CELLS:
         node.loose_calls += node.cells.pop(next(iter(node.cells))).calls
     node.doing = "running code"

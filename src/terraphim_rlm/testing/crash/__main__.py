@@ -44,8 +44,8 @@ def report(outcome: Outcome, seed: int, seconds: float) -> str:
 
 
 def _told(outcome: Outcome) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{outcome.rounds} rounds, {len(outcome.problems)} problems")
+    if outcome.rounds % 10 == 0:
+        sys.stderr.write(f"{outcome.rounds} rounds, {len(outcome.problems)} problems\n")
         sys.stderr.flush()
 
 

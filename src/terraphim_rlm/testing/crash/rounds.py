@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -12,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -276,17 +277,18 @@ class _Round:
         return found
 
 
-def play(rounds: int, seed: int, told: Any = lambda _: None) -> Outcome:
-    """So many rounds, each state in its turn.
+def play(rounds: int, seed: int, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+    """So many rounds, each state in its turn; fewer when Ctrl-C ends them.
 
     Args:
         told: called with the outcome so far after each.
     """
     with Rounds(seed) as playing:
-        for number in range(rounds):
-            playing.play(number, STATES[number % len(STATES)])
-            told(playing.outcome)
-        return replace(playing.outcome)
+        with contextlib.suppress(KeyboardInterrupt):
+            for number in range(rounds):
+                playing.play(number, STATES[number % len(STATES)])
+                told(playing.outcome)
+        return playing.outcome
 
 
 def _python(name: str) -> list[str]:
