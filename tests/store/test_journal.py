@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from terraphim_rlm.core.clock import ManualClock
-from terraphim_rlm.core.errors import DiskFull, InternalError, JournalUnavailable
-from terraphim_rlm.core.events import EventLog
+from terraphim_rlm.core.errors import DiskFull, InternalError, JournalUnavailable, StoreError
+from terraphim_rlm.core.events import Event, EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Ledger
 from terraphim_rlm.core.values import Limits, Usage
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
+from terraphim_rlm.store.shown import Shown
 
 pytestmark = pytest.mark.anyio
 
@@ -216,3 +218,41 @@ async def test_a_cancelled_wait_leaves_the_journal_whole() -> None:
         start_run(journal)
         await journal.commit()
         assert journal.statistics().durable == 2
+
+
+async def test_a_face_is_shown_an_event_when_it_is_stored_and_a_record_when_it_is_durable(
+    tmp_path: Path,
+) -> None:
+    seen: list[tuple[str, bool, bool]] = []
+    with Journal(tmp_path / "journal.db") as journal:
+
+        def sink(event: Event) -> None:
+            with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+                stored = db.execute("SELECT 1 FROM events WHERE id = ?", (event.id,)).fetchone()
+            seen.append((event.type, stored is not None, journal.durable >= event.seq))
+
+        with Shown(journal, [sink]) as shown:
+            log = EventLog(new_id("run"), [shown])
+            log.emit("cell.output", "node-1", None)
+            assert seen == []
+            await journal.commit()
+            log.emit("cell.finished", "node-1", None)
+            while len(seen) < 2:
+                await asyncio.sleep(0)
+            log.emit("cell.output", "node-1", None)
+    assert [each[0] for each in seen] == ["cell.output", "cell.finished", "cell.output"]
+    assert seen[:2] == [("cell.output", True, True), ("cell.finished", True, True)]
+
+
+async def test_faces_are_shown_what_a_broken_journal_could_not_store_when_the_run_ends(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "journal.db").write_bytes(b"no journal" * 50)
+    seen: list[str] = []
+    journal = Journal(tmp_path / "journal.db")
+    with Shown(journal, [lambda event: seen.append(event.type)]) as shown:
+        EventLog(new_id("run"), [shown]).emit("run.started", "node-1", None)
+        with pytest.raises(StoreError):
+            await journal.commit()
+        assert seen == []
+    assert seen == ["run.started"]

@@ -38,6 +38,7 @@ from terraphim_rlm.service.recall import How, Recall, kept_input
 from terraphim_rlm.service.schemas import Schema, as_json_schema, check_wanted, checks_of
 from terraphim_rlm.store.journal import Journal
 from terraphim_rlm.store.leases import JournalLeases
+from terraphim_rlm.store.shown import Shown
 
 _SPARE = PoolConfig(min=1, target=1, max=4, wait_seconds=None, scale_up_at=None, refill_seconds=None)
 """One that is kept ready is asked for between questions, by `Pool.warm`; made at once it would slow down the very run
@@ -168,7 +169,8 @@ class Desk:
                 kept.inputs = _paths_of(question.context)
                 if old is not None:
                     old.close()
-            answer = await self._worked(await self._run(question, kept))
+            with Shown(self._journal, question.sinks) as shown:
+                answer = await self._worked(await self._run(question, kept, shown))
         except BaseException:
             await kept.close()
             raise
@@ -178,7 +180,7 @@ class Desk:
         self._keep(answer.run_id, kept)
         return answer
 
-    async def _run(self, question: Question, kept: _Kept) -> Run:
+    async def _run(self, question: Question, kept: _Kept, shown: Shown) -> Run:
         again, sinks = question.again, list(question.sinks)
         task = self._task(question, kept)
         boxes = Boxes(partial(self._sandbox_of, kept), self.pool.take)
@@ -186,12 +188,12 @@ class Desk:
             return Run(task, EventLog(again.recall.id, sinks), boxes)  # nothing is written down
         leases = partial(JournalLeases, self._journal)
         if again is None or again.how == "fork":
-            return Run(task, EventLog(new_id("run"), [self._journal.sink, *sinks]), boxes, leases)
+            return Run(task, EventLog(new_id("run"), [shown]), boxes, leases)
         event = again.recall.claim(again.spent, task.model.info.name)
         await self._journal.claim(event)
         for sink in sinks:
             sink(event)
-        log = EventLog(event.run, [self._journal.sink, *sinks], last=event.seq)
+        log = EventLog(event.run, [shown], last=event.seq)
         return Run(task, log, boxes, leases, again.spent)
 
     def _task(self, question: Question, kept: _Kept) -> Task:

@@ -49,6 +49,9 @@ PATIENCE = 1.0
 MAX_PENDING = 100_000
 """Events kept for such a disk or file; with more, the journal gives up."""
 
+_RECORDS = frozenset({"cell.finished", "snapshot.created", "answer", "run.finished"})
+"""What is durable before a face is shown it; the events between survive the death of the process."""
+
 Waiter = Callable[[RlmError | None], None]
 """Told from the writer's thread when what it waits for is durable, or why it is not."""
 
@@ -94,6 +97,8 @@ class Journal:
         self._pending: list[Event] = []
         self._waiters: list[Waiter] = []
         self._claims: list[tuple[Event, Waiter]] = []
+        self.listeners: set[Callable[[int], None]] = set()
+        """Told from the writer's thread, after each write, how many events are stored."""
         self._thread: threading.Thread | None = None
         self._idle = False
         self._closing = False
@@ -281,7 +286,8 @@ class Journal:
             for event, waiter in claims:
                 _tell([waiter], _claimed(writer, event))
             try:
-                self._write(writer, events, durable=bool(waiters) or closing)
+                records = any(event.type in _RECORDS for event in events)
+                self._write(writer, events, durable=bool(waiters) or closing or records)
             except Exception as error:
                 if closing or len(events) > MAX_PENDING or not _may_pass(error):
                     self._waiters[:0] = waiters  # `_fail` tells them
@@ -289,6 +295,8 @@ class Journal:
                 _tell(waiters, error)
                 continue
             events = []
+            for listener in tuple(self.listeners):
+                listener(self._written)
             _tell(waiters, None)
             if closing:
                 return
