@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from terraphim_rlm.core.events import Event
+from terraphim_rlm.core.events import Event, EventLog
 from terraphim_rlm.core.ledger import Hold
 from terraphim_rlm.core.values import Answer
 from terraphim_rlm.engine import node, redoing
@@ -103,8 +103,13 @@ def arm(fuse: Fuse, acknowledged: int) -> None:
     _before(node, "parse", lambda: fuse.hit("parse"))
     _before(writer, "insert", lambda: fuse.hit("write"))
     _before(JournalLeases, "wait", lambda: fuse.hit("lease"))
-    settle, lease, begin = Hold.settle, JournalLeases.lease, redoing.Redo.__init__
+    settle, lease, begin, emit = Hold.settle, JournalLeases.lease, redoing.Redo.__init__, EventLog.emit
     write, claim, snapshot = writer.Writer.write, writer.Writer.claim, Sandbox.snapshot
+
+    def emitted(self: EventLog, *arguments: Any, **data: Any) -> Event:
+        event = emit(self, *arguments, **data)
+        fuse(event)
+        return event
 
     def settled(self: Hold, usage: Any) -> None:
         fuse.hit("settle")
@@ -136,7 +141,7 @@ def arm(fuse: Fuse, acknowledged: int) -> None:
 
     for owner, name, made in (
         (Hold, "settle", settled), (JournalLeases, "lease", leased), (redoing.Redo, "__init__", begun),
-        (writer.Writer, "write", written), (writer.Writer, "claim", claimed), (Sandbox, "snapshot", kept),
+        (writer.Writer, "write", written), (writer.Writer, "claim", claimed), (Sandbox, "snapshot", kept), (EventLog, "emit", emitted),
     ):  # fmt: skip
         setattr(owner, name, made)
 
@@ -151,13 +156,13 @@ def _before(owner: Any, name: str, act: Callable[[], None]) -> None:
     setattr(owner, name, wrapped)
 
 
-async def _work(order: Order, fuse: Fuse) -> Answer:
+async def _work(order: Order) -> Answer:
     model = open_model(MODEL, base_url=order.base_url.replace("PID", str(os.getpid())))
     rlm = Rlm(model, route="loop")
     try:
         if order.run:
-            return await rlm.resume(order.run, sinks=(fuse,))
-        return await rlm.ask(QUESTION, Path(order.text), sinks=(fuse,))
+            return await rlm.resume(order.run)
+        return await rlm.ask(QUESTION, Path(order.text))
     finally:
         await model.aclose()
 
@@ -167,7 +172,7 @@ def main(order: Order) -> None:
     acknowledged = os.open(order.acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     fuse = Fuse(order)
     arm(fuse, acknowledged)
-    answer = asyncio.run(_work(order, fuse))
+    answer = asyncio.run(_work(order))
     sys.stdout.write(json.dumps({"value": answer.value, "counts": fuse.counts}) + "\n")
 
 
