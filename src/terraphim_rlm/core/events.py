@@ -29,6 +29,7 @@ EventType = Literal[
     "call.item",  # {call_id, item, value or error, usage}: one of several questions of a call, as soon as it is settled
     "call.finished",  # {call_id, ok, failed, usage, seconds, value or error}: what the cell was given
     "cell.differs",  # {execution_id, why}: done again, it came to something else than was recorded
+    "speculation.finished",  # {turn, begun, used, wasted, usage}: calls begun while a reply streamed; usage of the wasted
     "verdict",  # {execution_id, decision, findings}: of code that is not simply allowed
     "budget.warning",  # {limit, used, of}
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on

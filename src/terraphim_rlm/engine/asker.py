@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
-from terraphim_rlm.core.errors import BudgetExceeded, ModelError, PromptTooLong, TimeBudgetExceeded
+from terraphim_rlm.core.errors import (
+    BudgetExceeded,
+    ModelError,
+    ModelRateLimited,
+    ModelTimeout,
+    ModelUnreachable,
+    PromptTooLong,
+    RlmError,
+    TimeBudgetExceeded,
+)
 from terraphim_rlm.core.ledger import Account, Hold, Ledger
 from terraphim_rlm.core.values import Unpriced, Usage
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
@@ -14,6 +24,8 @@ from terraphim_rlm.llm.prices import highest, worst_case
 from terraphim_rlm.llm.profiles import PROFILES
 from terraphim_rlm.llm.tokens import estimate_messages
 
+Heard = Callable[[str], None]
+"""Gets the pieces of a reply as they come."""
 DEFAULT_REPLY = 4096
 """Tokens kept free for a reply when nothing else is said."""
 LEAST_REPLY = 64
@@ -23,15 +35,25 @@ UNKNOWN_WINDOW = 500_000
 
 
 class Asker:
-    """Calls models for one run, under its one ledger."""
+    """Calls models for one run, under its one ledger.
 
-    def __init__(self, ledger: Ledger) -> None:
+    Args:
+        speculates: whether nodes listen to their replies and begin what those will ask for.
+    """
+
+    def __init__(self, ledger: Ledger, *, speculates: bool = False) -> None:
         self._ledger = ledger
+        self.speculates = speculates
         self._settled = asyncio.Event()
         self._line = asyncio.Lock()  # first come, first served; only the first of a long line wakes and tries
 
-    async def ask(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply:
+    async def ask(
+        self, model: ModelClient, account: Account, request: ModelRequest, heard: Heard | None = None
+    ) -> ModelReply:
         """One call. Waits for room when other calls hold the rest of the budget.
+
+        Args:
+            heard: gets the reply as it grows; None asks for it whole.
 
         Raises:
             BudgetExceeded, ModelError.
@@ -39,7 +61,7 @@ class Asker:
         hold, request = await self._room(model, account, request)
         try:
             with hold:  # cut short by a cancellation, it counts as spent
-                reply = await self._call(model, account, request, hold)
+                reply = await self._call(model, account, request, hold, heard)
                 reply = self._charged(model, reply)
                 hold.settle(reply.usage)
         finally:
@@ -47,13 +69,13 @@ class Asker:
         return reply
 
     async def _call(
-        self, model: ModelClient, account: Account, request: ModelRequest, hold: Hold
+        self, model: ModelClient, account: Account, request: ModelRequest, hold: Hold, heard: Heard | None
     ) -> ModelReply:
         left = account.remaining_seconds()
         limit = asyncio.timeout(None if left == math.inf else left)
         try:
             async with limit:
-                return await model.complete(request)
+                return await (model.complete(request) if heard is None else _listened(model, request, heard))
         except TimeoutError:
             if limit.expired():
                 account.check_time()
@@ -62,6 +84,23 @@ class Asker:
         except ModelError:
             hold.settle(Usage(tokens_in=estimate_messages(request.messages), estimated=True))
             raise
+
+    def has_room(self, model: ModelClient, account: Account, request: ModelRequest) -> bool:
+        """Whether a call would neither wait nor be refused now."""
+        if self._line.locked():
+            return False
+        try:
+            hold, _ = self._reserve(model, account, request)
+        except RlmError:
+            return False
+        hold.release()
+        return True
+
+    def at_most(self, model: ModelClient, request: ModelRequest) -> Usage:
+        """What a call is charged that is cut short."""
+        prompt, wanted = estimate_messages(request.messages), request.max_tokens or reply_tokens(model)
+        money = most(model.info.name, prompt, wanted, self._ledger.limits.unpriced)
+        return Usage(tokens_out=prompt + wanted, calls=1, microdollars=money or 0, estimated=True)
 
     def ask_nowait(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply | None:
         """The same without waiting, or None when that cannot be."""
@@ -122,6 +161,20 @@ class Asker:
         )
         room = max(hold.tokens - prompt, 1)
         return hold, request if room == request.max_tokens else replace(request, max_tokens=room)
+
+
+async def _listened(model: ModelClient, request: ModelRequest, heard: Heard) -> ModelReply:
+    """The reply of a stream. One that breaks off is asked for whole, with all the attempts that this has."""
+    reply: ModelReply | None = None
+    try:
+        async for piece in model.stream(request):
+            if isinstance(piece, str):
+                heard(piece)
+            else:
+                reply = piece
+    except (ModelUnreachable, ModelTimeout, ModelRateLimited):
+        reply = None
+    return await model.complete(request) if reply is None else reply
 
 
 def most(name: str, tokens_in: int, tokens_out: int, unpriced: Unpriced) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from terraphim_rlm.core.errors import InvalidArgument, RlmError
+from terraphim_rlm.core.errors import BudgetExceeded, InvalidArgument, RlmError
 from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
@@ -20,6 +20,7 @@ from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
 from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.engine.sharing import Sharing
+from terraphim_rlm.engine.speculation import Ahead
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.link.calls import Call, described
@@ -103,6 +104,8 @@ class Broker:
         self._tell = teller
         self._child = child
         self._refused = 0
+        self.ahead: Ahead | None = None
+        """Calls begun before a cell asked for them; None where nobody looks ahead."""
 
     @property
     def prompt_characters(self) -> int:
@@ -135,8 +138,23 @@ class Broker:
                 self._told(call, 1, Usage(), error=described(error))
         return True
 
+    def begin(self, args: Mapping[str, Any]) -> tuple[ModelRequest, Awaitable[ModelReply], Usage] | None:
+        """A call before a cell asks for it; see `speculation.Early`."""
+        try:
+            request = self._request(args)
+        except RlmError:
+            return None  # the cell will be told
+        twice = _shares(args) and self.ahead is not None and self.ahead.holds(request)
+        if twice or not self._asker.has_room(self._model, self._account, request):
+            return None
+        asks = self._sharing.ask if _shares(args) else self._asker.ask
+        call = asks(self._model, self._account, request)
+        return request, call, self._asker.at_most(self._model, request)
+
     def _nowait(self, request: ModelRequest, shares: bool) -> ModelReply | None:
-        """An answer that needs no waiting: one that is known, or an instant model's."""
+        """An answer that needs no waiting: one that is known or has come already, or an instant model's."""
+        if self.ahead is not None and self.ahead.holds(request):
+            return self.ahead.ready(request)
         if not shares:
             return self._asker.ask_nowait(self._model, self._account, request)
         reply = self._sharing.known(self._model, request)
@@ -147,6 +165,11 @@ class Broker:
         return reply
 
     async def _waited(self, request: ModelRequest, shares: bool) -> ModelReply:
+        if self.ahead is not None and self.ahead.holds(request):
+            try:
+                return await self.ahead.reply(request)
+            except BudgetExceeded:
+                pass  # it came too early for the room there was; asked for now, it waits its turn
         asks = self._sharing.ask if shares else self._asker.ask
         return await asks(self._model, self._account, request)
 

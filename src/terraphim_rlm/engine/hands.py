@@ -14,7 +14,7 @@ from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
-from terraphim_rlm.engine.judged import Guard, told_verdict
+from terraphim_rlm.engine.judged import EarlyGuard, Guard, told_verdict
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.engine.observe import INVENTORY, Showing, observation
@@ -31,6 +31,7 @@ from terraphim_rlm.engine.replies import (
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.replies.commands import Language
+from terraphim_rlm.engine.speculation import Ahead, Speculation
 from terraphim_rlm.engine.spill import spill
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.guard.judging import blocked
@@ -129,6 +130,19 @@ class Hands:
             if done.finish is not None:
                 break
         return done
+
+    def speculation(self) -> Speculation:
+        """Begins what a reply will ask for while it streams; its calls are then there for the cells."""
+        guard = self._guard = EarlyGuard(self._guard)
+        ahead = self._broker.ahead = Ahead()
+
+        async def prepare(code: str) -> bool:
+            allowed = await guard.ahead(code, "python")
+            if allowed:
+                await self._interpreter.start()
+            return allowed
+
+        return Speculation(self._broker, ahead, prepare, guard.forget, self._tell)
 
     async def _state(self, command: Snapshot | Rollback, done: Done) -> bool:
         """Keeps or brings back the sandbox's state; False when that could not be done."""

@@ -88,6 +88,7 @@ class Node:
         self._opening = prompts.opening(
             Opening(brief.question, brief.context, hands.bounds, brief.schema, hands.showing.mark, brief.past)
         )
+        self._speculation = hands.speculation() if asker.speculates else None
         self._silent = self._corrections = 0
         self._said = ""
 
@@ -119,8 +120,12 @@ class Node:
             turn = self._account.take_turn()
             header = prompts.turn_header(turn, self._brief.question, self._account)
             said = f"{said}\n\n{header}{self._tell.known.notes.get(turn, '')}"
-            reply = await self._reply(turn, said)
-            outcome, said = await self._act(turn, reply)
+            try:
+                reply = await self._reply(turn, said)
+                outcome, said = await self._act(turn, reply)
+            finally:
+                if self._speculation is not None:
+                    await self._speculation.end(turn)
             if outcome is not None:
                 return outcome
 
@@ -165,11 +170,21 @@ class Node:
                 return known
             request = ModelRequest(transcript.messages, purpose="turn", node=self._tell.node)
             try:
-                return await self._asker.ask(model, self._account, request)
+                return await self._listened(model, request)
             except PromptTooLong:
                 if transcript.compactions > before or turn == 1:
                     raise
                 await self._compact(said)
+
+    async def _listened(self, model: ModelClient, request: ModelRequest) -> ModelReply:
+        """The reply; where the run speculates, what it will ask for is begun while it comes."""
+        ahead = self._speculation
+        if ahead is None:
+            return await self._asker.ask(model, self._account, request)
+        ahead.begin()
+        reply = await self._asker.ask(model, self._account, request, ahead.heard)
+        await ahead.ready()
+        return reply
 
     async def _compact(self, said: str) -> None:
         self._transcript.compact(self._opening, await self._hands.variables(), said)

@@ -58,7 +58,7 @@ class Run:
             self._announce()
         lease = leases(log, self._root.node) if leases else None
         self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease, spent=spent)
-        self._asker = Asker(self.ledger)
+        self._asker = Asker(self.ledger, speculates=task.speculate)
         self._working: asyncio.Future[Outcome] | None = None
         self._tree: Tree | None = None
         self._stops = False

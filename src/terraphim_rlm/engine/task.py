@@ -43,6 +43,8 @@ class Task:
     """Absolute paths that the input was read from; empty when it was given otherwise."""
     checks: Checks = field(default_factory=Checks)
     """Of the answer; children have the same ones, but for `verify`."""
+    speculate: bool = False
+    """Whether what a reply will ask for is begun while it still streams; what is begun for nothing is paid for."""
     made: Mapping[str, Any] = field(default_factory=dict)
     """What else the journal keeps of how the run was set up, so that another process can take it up."""
 

@@ -27,13 +27,15 @@ class ModelSettings:
     """The model that answers sub-calls; None = `model`."""
     base_url: str | None = None
     """Of `model`, when that is taken from the file too."""
+    speculate: bool = False
+    """Whether what a reply will ask for is begun while it still streams."""
 
 
 def read_settings() -> ModelSettings:
-    """`model`, `sub_model` and `base_url` of the configuration file; other keys belong to others.
+    """`model`, `sub_model`, `base_url` and `speculate` of the configuration file; other keys belong to others.
 
     Raises:
-        ConfigInvalid: the file cannot be read, is not TOML, or one of them is not a text.
+        ConfigInvalid: the file cannot be read, is not TOML, or one of them is not of its kind.
     """
     path = config_file()
     try:
@@ -46,7 +48,10 @@ def read_settings() -> ModelSettings:
         ) from error
     found = {field.name: table[field.name] for field in fields(ModelSettings) if field.name in table}
     for key, value in found.items():
-        if not isinstance(value, str) or not value.strip():
+        if key == "speculate":
+            if not isinstance(value, bool):
+                raise ConfigInvalid(f"{path}: speculate must be true or false.", path=str(path), key=key)
+        elif not isinstance(value, str) or not value.strip():
             raise ConfigInvalid(
                 f'{path}: {key} must be a text, as in: {key} = "ollama/llama3.2:3b".', path=str(path), key=key
             )

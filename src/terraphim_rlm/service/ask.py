@@ -43,6 +43,8 @@ class AskRequest:
     schema: Mapping[str, Any] | None = None
     packages: tuple[str, ...] = ()
     """Python packages for the code to import; see `service.packages`."""
+    speculate: bool | None = None
+    """Begin what a reply will ask for while it streams; None = as the configuration says."""
     follow: str | None = None
     """Id of a run to go on from; without `paths` and `text`, over its input."""
     guard: GuardMode = "block"
@@ -66,6 +68,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             "auto",
             normalised(request.packages),
             base_url=request.base_url,
+            speculate=read_settings().speculate if request.speculate is None else request.speculate,
         )
         asked = Question(
             request.question, named_inputs(request), request.schema, request.follow, sinks=tuple(sinks)

@@ -64,6 +64,8 @@ class Settings:
     checks: Checks = field(default_factory=Checks)
     base_url: str | None = None
     """Of the models, kept for whoever takes a run up again."""
+    speculate: bool = False
+    """Whether what a reply will ask for is begun while it still streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Desk:
             again.record if again is not None else None,
             kept.inputs,
             checks_of(question.schema, own.checks),
+            own.speculate,
             made,
         )
 

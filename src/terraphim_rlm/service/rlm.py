@@ -40,6 +40,8 @@ class Rlm:
         packages: Python packages of each sandbox, such as `numpy==2.*`; see `open_sandbox`.
         route: `auto` sends small inputs to the model whole; `loop` always works by code.
         checks: what an answer is asked before it counts; None = all but a `verify` of your own.
+        speculate: while a reply streams, judge its finished blocks and begin the model calls that they will make. What
+            is begun for nothing is paid for, and counted by the event `speculation.finished`.
     """
 
     def __init__(  # noqa: PLR0913 - what all questions of one Rlm share, by name
@@ -54,6 +56,7 @@ class Rlm:
         guard: Guard | GuardMode | None = None,
         route: Route = "auto",
         checks: Checks | None = None,
+        speculate: bool = False,
     ) -> None:
         self._owned: list[ModelClient] = []
         lead = self._opened(model)
@@ -67,6 +70,7 @@ class Rlm:
             route=route,
             packages=normalised(packages),
             checks=checks or Checks(),
+            speculate=speculate,
         )
         self._desk: Desk | None = None
 

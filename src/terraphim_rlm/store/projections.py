@@ -167,6 +167,7 @@ _STEPS: dict[str, Callable[[sqlite3.Connection, Event, Data, int], None]] = {
     "run.resumed": _run_resumed,
     "turn.reply": _turn_reply,
     "call.finished": _spend,
+    "speculation.finished": _spend,
     "budget.leased": _leased,
     "answer": _answer,
     "error": _error,

@@ -27,6 +27,8 @@ def answered(start: Start, voice: Voice) -> int:
         answers.as_text(answer, free=tree.free),
         errors=[error.to_json()] if error else (),
     )
+    if tree.ahead:
+        voice.note(tree.ahead)
     if tree.model.startswith("local"):
         voice.note(answers.BUILT_IN)
     if error is None:

@@ -54,6 +54,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     dollars: Annotated[float | None, typer.Option(metavar="D", help="Most money, for models with a price.")] = None,
     unpriced: Annotated[str, typer.Option(metavar="refuse|maximum", help="With --dollars, a model without a known price is refused, or charged the highest price known.")] = "refuse",
     follow: Annotated[str | None, typer.Option(metavar="RUN", help="Go on from a run: its files are read again and its code done again, with the answers that its sub-calls had.")] = None,
+    speculate: Annotated[bool | None, typer.Option("--speculate/--no-speculate", help="Begin the model calls that a reply will make while it still streams; wasted ones are paid for, and told.  [default: the configuration's `speculate`, or not]", show_default=False)] = None,
     packages: Packages = None,
     allow: Allow = None,
     guard: Guard = "block",
@@ -96,6 +97,7 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             resources=Resources(network=allowed(allow)),
             follow=follow,
             guard=guard_mode(guard),
+            speculate=speculate,
         )
         if dry_run or estimate:
             _estimated(request, voice, costs=estimate)

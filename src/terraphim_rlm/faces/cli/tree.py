@@ -86,6 +86,9 @@ class RunTree:
         self.nodes: dict[str, NodeView] = {}
         self.root: str | None = None
         self.warnings: list[str] = []
+        self.begun = self.wasted = 0
+        """Sub-calls that were begun while a reply streamed, and those of them that no cell asked for."""
+        self.waste = Usage()
         self.dollars: float | None = None
         self.finished = False
 
@@ -117,6 +120,14 @@ class RunTree:
 
         return re.split("[/:]", self.model, maxsplit=1)[0] in FREE
 
+    @property
+    def ahead(self) -> str:
+        """What was begun while replies streamed, in words; empty when nothing was."""
+        if not self.begun:
+            return ""
+        lost = f"; {self.wasted:,} for nothing, {' · '.join(spent(self.waste)[:-1])}" if self.wasted else ""
+        return f"begun ahead of their cells: {plural(self.begun, 'sub-call')}{lost}"
+
     def header(self, now: float | None = None) -> str:
         """What was spent so far, on one line."""
         with self._lock:
@@ -136,6 +147,8 @@ class RunTree:
         """The whole tree; finished nodes take one line, the last cells of the others one each."""
         with self._lock:
             found = list(self._node_lines(self.nodes[self.root], 0)) if self.root else []
+            if self.begun:
+                found.append(Line(0, self.ahead, "dim"))
             if self.skipped:
                 found.append(Line(0, f"left out of the input: {self.skipped}", "dim"))
             return found + [Line(0, f"! {text}", "bad") for text in self.warnings[-3:]]
@@ -260,6 +273,14 @@ def _call_finished(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> No
         node.loose_calls += calls
 
 
+def _speculated(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
+    usage = usage_of(data)
+    tree.usage += usage
+    tree.waste += usage
+    tree.begun += _count(data, "begun")
+    tree.wasted += _count(data, "wasted")
+
+
 def _budget_warning(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> None:
     used, of = data.get("used"), data.get("of")
     if isinstance(used, int | float) and isinstance(of, int | float):
@@ -284,6 +305,7 @@ _STEPS = {
     "cell.finished": _cell_finished,
     "cell.differs": _cell_differs,
     "call.finished": _call_finished,
+    "speculation.finished": _speculated,
     "budget.warning": _budget_warning,
     "error": _error,
 }

@@ -91,6 +91,8 @@ class Node:
     """Cells of no turn: the host's own, and those of an earlier run done again."""
     calls: list[Call] = field(default_factory=list)
     """Sub-calls while no cell ran."""
+    wasted: Usage = field(default_factory=Usage)
+    """Of sub-calls that were begun ahead and that no cell asked for."""
     errors: list[Data] = field(default_factory=list)
     warnings: list[Data] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
@@ -113,7 +115,7 @@ class Node:
     @property
     def usage(self) -> Usage:
         """Of its own replies and sub-calls, its children apart."""
-        replies = sum((turn.usage for turn in self.turns), Usage())
+        replies = sum((turn.usage for turn in self.turns), self.wasted)
         return sum((call.usage for call in self.all_calls), replies)
 
 
@@ -264,6 +266,10 @@ def _call_finished(node: Node, at: float, data: Data) -> None:
     call.error = error if isinstance(error, Mapping) else {}
 
 
+def _speculated(node: Node, at: float, data: Data) -> None:
+    node.wasted += usage(data)
+
+
 def _verdict(node: Node, at: float, data: Data) -> None:
     if (cell := _running(node)) is not None:
         cell.verdicts.append(data)
@@ -281,6 +287,7 @@ _STEPS: dict[str, Callable[[Node, float, Data], None]] = {
     "call.started": _call_started,
     "call.item": _call_item,
     "call.finished": _call_finished,
+    "speculation.finished": _speculated,
     "verdict": _verdict,
     "error": lambda node, at, data: node.errors.append(data),
     "budget.warning": lambda node, at, data: node.warnings.append(data),

@@ -11,8 +11,9 @@ from typing import Any
 from terraphim_rlm.core.paths import data_dir
 from terraphim_rlm.testing.bench import engine_inputs as inputs
 from terraphim_rlm.testing.bench import engine_work as work
+from terraphim_rlm.testing.bench import speculation
 from terraphim_rlm.testing.bench.engine_peers import NO_ENGINES, Beside, all_engines
-from terraphim_rlm.testing.bench.rows import row
+from terraphim_rlm.testing.bench.rows import Goal, row
 
 Row = dict[str, Any]
 
@@ -57,6 +58,8 @@ async def rows(sizes: Sizes, beside: Beside) -> AsyncIterator[Row]:
     async for one in _single(sizes, beside):
         yield one
     yield await _cancelled(sizes)
+    async for one in _speculated(sizes):
+        yield one
     async for one in _many(sizes, beside):
         yield one
     async for one in _large(sizes, beside):
@@ -111,6 +114,23 @@ async def _cancelled(sizes: Sizes) -> Row:
         await work.cancels(sizes.repeats),
         100,
         why="its cell waits for 50 sub-calls; until its interpreter, calls and sandbox are gone",
+    )
+
+
+async def _speculated(sizes: Sizes) -> AsyncIterator[Row]:
+    yield row(
+        "speculation: time saved",
+        "%",
+        await speculation.savings(sizes.repeats),
+        Goal(20, least=True),
+        why="a run of two replies at 200 tokens/s; the first asks 5 sub-calls of 50 ms in a row, then says 60 words more",
+    )
+    yield row(
+        "speculation: time saved where nothing is asked",
+        "%",
+        await speculation.savings(sizes.repeats, asks=False),
+        None,
+        why="the same run without sub-calls: what listening to the stream costs is below 0",
     )
 
 
