@@ -124,6 +124,20 @@ async def test_a_script_gives_our_answer_and_what_was_sent() -> None:
     assert told["requests"][0]["messages"][0][0] == "system"
 
 
+async def test_a_peer_is_not_asked_for_what_it_does_not_offer(monkeypatch: Any) -> None:
+    async def never(self: Any, job: Any, seconds: float) -> Any:
+        return {"version": "1", "error": "it was asked"}
+
+    monkeypatch.setattr(peers.PeerEngine, "job", never)
+    others = Beside([peers.PeerEngine(peer) for peer in peers.ENGINES if peer.name != "rlms"], 1.0)
+    told = await others.timed_inside(work.children(2), 1)
+    assert {name: each["error"] for name, each in told.items()} == {
+        "dspy": "not offered: its children are agents of other kinds, with other inputs",
+        "rlmness": "it was asked",
+        "recursive-llm": "not offered: its cells import nothing",
+    }
+
+
 STARTS = """
 import sys, time
 from terraphim_rlm.core import process

@@ -7,6 +7,7 @@ from typing import Any
 
 from terraphim_rlm.testing.bench.engine_work import figures
 from terraphim_rlm.testing.bench.rows import summary
+from terraphim_rlm.testing.conformance.engine.targets import LACKS
 from terraphim_rlm.testing.engines.peers import ENGINES, PeerEngine
 
 
@@ -43,6 +44,9 @@ class Beside:
     async def _each(self, job: dict[str, Any], take: Callable[[Any], list[float]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for engine in self._engines:
+            if lack := _lacking(engine.name, job):
+                found[engine.name] = {"version": engine.version, "error": f"not offered: {lack}"}
+                continue
             told = await engine.job(job, self._limit)
             version = told.get("version")
             if "error" in told:
@@ -70,6 +74,17 @@ def all_engines(seconds: float) -> Beside:
         seconds: how long one may take for one row.
     """
     return Beside([PeerEngine(peer) for peer in ENGINES], seconds)
+
+
+_NEEDS = {"imports": "import ", "calls": "llm_query", "children": "rlm_query("}
+"""What the cells of a script hold that need it of an engine."""
+
+
+def _lacking(name: str, job: dict[str, Any]) -> str:
+    """Why an engine cannot do a job; empty when nothing is known against it."""
+    code = str(job.get("script", {}).get("turns", ""))
+    lacks = LACKS.get(name, {})
+    return next((lacks[need] for need, word in _NEEDS.items() if need in lacks and word in code), "")
 
 
 def _answered(told: dict[str, Any]) -> dict[str, Any]:

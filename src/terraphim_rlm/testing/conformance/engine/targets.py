@@ -16,7 +16,7 @@ OURS = "terraphim-rlm"
 _STANDARD = Resources()
 _SECONDS = 45.0
 _SHARED = {"isolated children": "its children have no sandboxes of their own"}
-_LACKS: dict[str, dict[str, str]] = {
+LACKS: dict[str, dict[str, str]] = {
     "rlms": _SHARED,
     "dspy": {"children": "its children are agents of other kinds, with other inputs"},
     "rlmness": {
@@ -31,6 +31,7 @@ _LACKS: dict[str, dict[str, str]] = {
         "json": "its input is a text",
     },
 }
+"""What each of them does not offer, with the reason."""
 
 
 class OurEngine:
@@ -48,7 +49,7 @@ class Peer:
 
     def __init__(self, engine: PeerEngine) -> None:
         self._engine = engine
-        self.capabilities = EngineCapabilities(engine.name, _LACKS[engine.name])
+        self.capabilities = EngineCapabilities(engine.name, LACKS[engine.name])
 
     async def ask(self, script: dict[str, Any]) -> dict[str, Any]:
         """Plays a script.
