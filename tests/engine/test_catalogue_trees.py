@@ -36,16 +36,19 @@ FRAME = (
     "    body = json.dumps({'op': 'llm_query', 'prompt': 'stolen'}).encode()\n"
     "    return struct.pack('<IBI', len(body), 16, n) + body\n"
 )
+MARK = "open('/work/late', 'w').close()"
 LATE = {
-    "a-thread": "import threading, time\ndef late():\n    time.sleep(0.2)\n    llm_query('stolen')\n"
-    "threading.Thread(target=late, daemon=True).start()",
-    "a-fork": "import os, time\nif os.fork() == 0:\n    time.sleep(0.2)\n    try: llm_query('stolen')\n    finally: os._exit(0)",
+    "a-thread": "import threading, time\ndef late():\n    time.sleep(0.2)\n    try: llm_query('stolen')\n"
+    f"    finally: {MARK}\nthreading.Thread(target=late, daemon=True).start()",
+    "a-fork": "import os, time\nif os.fork() == 0:\n    time.sleep(0.2)\n    try: llm_query('stolen')\n"
+    f"    finally:\n        {MARK}\n        os._exit(0)",
     "a-program": CHANNEL + FRAME + "import os, subprocess, sys\nfd = os.dup(channel._socket.fileno())\n"
-    "subprocess.Popen([sys.executable, '-c', 'import os, sys, time; time.sleep(0.2); os.write(%d, bytes.fromhex(sys.argv[1]))' % fd,"
-    " frame(77).hex()], pass_fds=[fd], stdin=-3, stdout=-3, stderr=-3)",
+    f"code = \"import os, sys, time; time.sleep(0.2); os.write(%d, bytes.fromhex(sys.argv[1])); {MARK}\" % fd\n"
+    "subprocess.Popen([sys.executable, '-c', code, frame(77).hex()], pass_fds=[fd], stdin=-3, stdout=-3, stderr=-3)",
     "a-flood": CHANNEL + FRAME + "import os, threading, time\ndef flood():\n    time.sleep(0.2)\n"
-    "    for n in range(100, 1100): channel._socket.send(frame(n))\nthreading.Thread(target=flood, daemon=True).start()",
-    "a-signal": "import signal\nsignal.signal(signal.SIGALRM, lambda *a: llm_query('stolen'))\nsignal.setitimer(signal.ITIMER_REAL, 0.2)",
+    f"    for n in range(100, 1100): channel._socket.send(frame(n))\n    {MARK}\nthreading.Thread(target=flood, daemon=True).start()",
+    "a-signal": "import signal\ndef late(*about):\n    try: llm_query('stolen')\n"
+    f"    finally: {MARK}\nsignal.signal(signal.SIGALRM, late)\nsignal.setitimer(signal.ITIMER_REAL, 0.2)",
 }  # fmt: skip
 
 
@@ -53,12 +56,15 @@ LATE = {
 @pytest.mark.parametrize("code", named(LATE))
 async def test_a_call_after_its_execution_has_ended_is_answered_by_nobody(code: str) -> None:
     """What was kept of a run's last cell calls while nothing runs; the sandbox is kept for a further question."""
-    model = ScriptedModel(
-        [cell(code + "\nFINAL(1)"), cell("import time\ntime.sleep(0.1)\nFINAL(2)")], sub_reply="y"
-    )
-    async with Rlm(model, route="loop", checks=UNASKED) as rlm:
+    model = ScriptedModel([cell(code + "\nFINAL(1)"), cell("FINAL(2)")], sub_reply="y")
+    async with Rlm(model, route="loop", checks=UNASKED, guard="off") as rlm:
         first = await rlm.ask("?", "input")
-        await asyncio.sleep(0.6)  # what was left behind has called by then
+        desk = rlm._desk
+        assert desk is not None
+        box = desk._kept[first.run_id].sandbox
+        assert box is not None
+        while not any(info.path == "late" for info in await box.files.list()):
+            await asyncio.sleep(0.01)
         second = await rlm.ask("And now?", follow=first)
 
     assert (first.value, second.value) == (1, 2)
