@@ -52,9 +52,10 @@ def test_a_container_is_made_with_every_protection() -> None:
     assert held["Memory"] == held["MemorySwap"] == 64 << 20
     assert (held["PidsLimit"], held["NanoCpus"], held["LogConfig"]["Type"]) == (7, 500_000_000, "none")
     assert held["Binds"] == []
-    assert set(held["Tmpfs"]) == {"/work", "/tmp", "/dev/shm"}
-    for options in held["Tmpfs"].values():
-        assert {"nosuid", "nodev", f"size={8 << 20}", "nr_inodes=2048"} <= set(options.split(","))
+    assert set(held["Tmpfs"]) == {"/work", "/tmp", "/dev/shm", "/sys", "/sys/fs/cgroup", "/run", "/var/lib"}
+    for path in ("/work", "/tmp", "/dev/shm"):
+        assert {"nosuid", "nodev", f"size={8 << 20}", "nr_inodes=2048"} <= set(held["Tmpfs"][path].split(","))
+    assert {"/proc/cmdline", "/proc/keys", "/proc/kcore"} <= set(held["MaskedPaths"])
 
 
 def test_an_owner_is_dead_once_its_process_has_ended_and_not_before() -> None:

@@ -5,22 +5,27 @@ the bound the process that holds most is ended, as other kernels would do. Whoev
 """
 
 import posix
+import time
 
 SELDOM, OFTEN = 100, 20
 """Milliseconds from one look to the next: while little is taken, and once a quarter of the bound is."""
+PATIENCE = 0.25
+"""Seconds until what was ended must have given its memory back; before that, nobody else is ended for it."""
 
 
 class Watch:
     def __init__(self, most):
         self._most = most
+        self._until = 0.0
         self._before = taken()  # what the kernel had taken when nothing had run yet
 
     def look(self):
         """Ends who holds most when there is too much; when to look again, and whether it had to."""
         now = taken() - self._before
-        if now > self._most:
+        if now > self._most and time.monotonic() >= self._until:
             pid = largest()
             if pid:
+                self._until = time.monotonic() + PATIENCE
                 try:
                     posix.kill(pid, 9)
                 except ProcessLookupError:

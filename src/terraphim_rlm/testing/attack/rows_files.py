@@ -9,7 +9,9 @@ paths = ["@CANARY@", "/etc/shadow", "/etc/machine-id", "/etc/hostname", "/root/.
          "/home", "/var/lib", "/run", "/boot", "/proc/self/root@CANARY@", "/work/../..@CANARY@",
          "/proc/self/cwd/../@CANARY@", "/tmp/../proc/self/root/@CANARY@"]
 for path in paths:
-    if data := read(path): harm("read", path, data.decode(errors="replace"))
+    data = read(path)
+    if data and not (path == "/etc/hostname" and data.decode().strip() == os.uname().nodename):  # the sandbox's own
+        harm("read", path, data.decode(errors="replace"))
     try:
         if names := os.listdir(path): harm("listed", path, names)
     except OSError: pass
@@ -17,7 +19,7 @@ for path in paths:
 copies = {f"/sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "hpage_pmd_size")}
 for folder, _names, files in os.walk("/sys"):
     if strange := {f"{folder}/{file}" for file in files} - copies: harm("found", sorted(strange)[:5])
-if os.path.ismount("/sys"): harm("mounted", "/sys")
+if any(line.split()[2:3] == ["sysfs"] for line in open("/proc/self/mounts")): harm("mounted", "/sys")
 tried(len(paths) + 1)
 """
 

@@ -16,8 +16,10 @@ OPEN_FILES = 512
 _HIDDEN = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/cmdline", "/proc/interrupts",
-    "/sys", "/etc/hostname", "/run", "/var/lib",
 )  # fmt: skip
+_IN_PLACE = ("/sys", "/sys/fs/cgroup", "/run", "/var/lib")
+"""What lies there, or the engine would mount there, tells of the host's devices and control groups and of how the image was
+made; nothing is there instead."""
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """As the engine's own lists, and what tells of the host besides: its command line, its devices, its control groups."""
 WORK = ("/work", "0700")
@@ -103,4 +105,4 @@ def _writable(resources: Resources) -> dict[str, str]:
     size = f"size={resources.disk_mb << 20},nr_inodes={most_files(resources)}"
     own = ",".join(("rw", "exec", "nosuid", "nodev", size, f"mode={WORK[1]}", "uid=65534", "gid=65534"))
     shared = {path: f"rw,exec,nosuid,nodev,{size},mode={mode}" for path, mode in _SHARED}
-    return {WORK[0]: own, **shared}
+    return {WORK[0]: own, **shared, **dict.fromkeys(_IN_PLACE, "rw,noexec,nosuid,nodev,size=4k,mode=0555")}
