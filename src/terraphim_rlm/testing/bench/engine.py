@@ -123,7 +123,7 @@ async def _speculated(sizes: Sizes) -> AsyncIterator[Row]:
         "%",
         await speculation.savings(sizes.repeats),
         Goal(20, least=True),
-        why="a run of two replies at 200 tokens/s; the first asks 5 sub-calls of 50 ms in a row, then says 60 words more",
+        why="a run of two replies at 200 tokens/s; the first asks 5 sub-calls of 50 ms in a row, then says 66 words more",
     )
     yield row(
         "speculation: time saved where nothing is asked",

@@ -1,7 +1,7 @@
 """What beginning sub-calls while a reply streams is worth: one schedule, played with and without it.
 
 The schedule: a root model that streams 200 tokens a second, and sub-calls of 50 ms. Its first reply is 12 words, a block that
-asks five questions one after another, and 60 words about what it will do next; its second gives the answer.
+asks five questions one after another, and 66 words about what it will do next; its second gives the answer.
 """
 
 from __future__ import annotations
