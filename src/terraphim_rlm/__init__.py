@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         SnapshotDiff,
         Usage,
     )
+    from terraphim_rlm.guard.asking import Asked
+    from terraphim_rlm.guard.default import make_guard
+    from terraphim_rlm.guard.hooks import Hook, HookDecision
     from terraphim_rlm.sandbox.opening import open_sandbox
     from terraphim_rlm.sandbox.sandbox import Sandbox
     from terraphim_rlm.sandbox.sync import SandboxSync, open_sandbox_sync
@@ -53,6 +56,10 @@ _HOMES = {
     "Snapshot": "core.values",
     "SnapshotDiff": "core.values",
     "Usage": "core.values",
+    "Asked": "guard.asking",
+    "Hook": "guard.hooks",
+    "HookDecision": "guard.hooks",
+    "make_guard": "guard.default",
     "Sandbox": "sandbox.sandbox",
     "SandboxSync": "sandbox.sync",
     "open_sandbox": "sandbox.opening",
@@ -64,9 +71,12 @@ _HOMES = {
 __all__ = [
     "Access",
     "Answer",
+    "Asked",
     "Evidence",
     "ExecutionResult",
     "FileInfo",
+    "Hook",
+    "HookDecision",
     "Limits",
     "Output",
     "Resources",
@@ -79,6 +89,7 @@ __all__ = [
     "SnapshotDiff",
     "Usage",
     "__version__",
+    "make_guard",
     "open_sandbox",
     "open_sandbox_sync",
 ]

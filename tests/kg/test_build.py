@@ -95,9 +95,9 @@ def test_the_work_grows_with_the_documents(tmp_path: Path) -> None:
                 + f"The `thing_{number}` and `thing_{number + 1}`. " * 20
             )
             (folder / f"{number}.md").write_text(page)
-        started = time.perf_counter()
+        started = time.process_time()
         build(folder)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     seconds(10)
     few, many = seconds(50), seconds(400)

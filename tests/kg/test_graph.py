@@ -133,9 +133,9 @@ def _seconds_to_ask(count: int) -> float:
     ids = [each.id for each in made.thesaurus.concepts]
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         assert made.are_connected(ids)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best
 
 

@@ -116,10 +116,10 @@ def test_hostile_text_is_read_in_time_linear_in_its_length(piece: str) -> None:
         code = piece * (count // len(piece))
         best = float("inf")
         for _ in range(2):
-            started = time.perf_counter()
+            started = time.process_time()
             for language in ("python", "bash", "javascript", "rust"):
                 look(KNOWLEDGE, code, language)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.process_time() - started)
         return best
 
     short, long = seconds(8_000), seconds(64_000)

@@ -15,7 +15,7 @@ RlmError
 ├── ExecutionError                   code ran, and what it did is the news
 │   └── ExecutionFailed  ExecutionTimeout
 ├── ValidationError
-│   └── ReplyInvalid  SchemaMismatch  CodeBlocked
+│   └── ReplyInvalid  SchemaMismatch  CodeBlocked  EscalationRequired
 ├── BackendError                     the sandbox's provider failed
 │   ├── BackendUnavailable  SandboxStartFailed  SandboxLost  SandboxBusy  PoolExhausted
 │   └── NotSupported  PackagesUnavailable  ToolchainMissing
@@ -213,6 +213,9 @@ class SchemaMismatch(ValidationError): ...
 class CodeBlocked(ValidationError): ...
 
 
+class EscalationRequired(ValidationError): ...
+
+
 class BackendError(RlmError): ...
 
 
@@ -378,6 +381,7 @@ TABLE: dict[type[RlmError], ErrorRow] = {
     ReplyInvalid: _R("E501", 10, 422, -32700, "stalled", "provider", "Name a stronger model."),
     SchemaMismatch: _R("E502", 10, 422, -32602, "error", "provider", "Loosen the schema, or name a stronger model."),
     CodeBlocked: _R("E503", 10, 403, -32030, "error", "user", "Change the code that the rule names."),
+    EscalationRequired: _R("E504", 10, 403, -32031, "error", "user", "Let somebody decide: ask in a terminal, or give the guard a function (`ask=`)."),
     BackendUnavailable: _R("E601", 11, 503, -32050, "error", "provider", "Run `trlm doctor`; it names what is missing."),
     SandboxStartFailed: _R("E602", 11, 503, -32050, "error", "provider", "Run `trlm doctor`; it names what is missing."),
     SandboxLost: _R("E603", 11, 502, -32022, "error", "provider", "Try again; the sandbox ended before it answered."),

@@ -31,6 +31,9 @@ EventType = Literal[
     "cell.differs",  # {execution_id, why}: done again, it came to something else than was recorded
     "speculation.finished",  # {turn, begun, used, wasted, usage}: calls begun while a reply streamed; usage of the wasted
     "verdict",  # {execution_id, decision, findings}: of code that is not simply allowed
+    "hook",  # {point, hook, action, text, of}: what a hook did but allow
+    "approval.asked",  # {question, text, language, findings, seconds}: a person is asked
+    "approval.decided",  # {approved, why, seconds}
     "budget.warning",  # {limit, used, of}
     "budget.leased",  # {tokens, microdollars}: totals that the run may have spent from now on
     "answer",  # Answer as JSON

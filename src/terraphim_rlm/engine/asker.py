@@ -19,6 +19,7 @@ from terraphim_rlm.core.errors import (
 )
 from terraphim_rlm.core.ledger import Account, Hold, Ledger
 from terraphim_rlm.core.values import Unpriced, Usage
+from terraphim_rlm.engine.letters import Letters
 from terraphim_rlm.llm.client import ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.llm.prices import highest, worst_case
 from terraphim_rlm.llm.profiles import PROFILES
@@ -38,11 +39,13 @@ class Asker:
     """Calls models for one run, under its one ledger.
 
     Args:
+        letters: hooks before and after each call; None = none.
         speculates: whether nodes listen to their replies and begin what those will ask for.
     """
 
-    def __init__(self, ledger: Ledger, *, speculates: bool = False) -> None:
+    def __init__(self, ledger: Ledger, letters: Letters | None = None, *, speculates: bool = False) -> None:
         self._ledger = ledger
+        self._letters = letters
         self.speculates = speculates
         self._settled = asyncio.Event()
         self._line = asyncio.Lock()  # first come, first served; only the first of a long line wakes and tries
@@ -58,6 +61,8 @@ class Asker:
         Raises:
             BudgetExceeded, ModelError.
         """
+        if self._letters is not None:
+            request = await self._letters.before(model, request)
         hold, request = await self._room(model, account, request)
         try:
             with hold:  # cut short by a cancellation, it counts as spent
@@ -66,7 +71,7 @@ class Asker:
                 hold.settle(reply.usage)
         finally:
             self._settled.set()
-        return reply
+        return reply if self._letters is None else await self._letters.after(model, request, reply)
 
     async def _call(
         self, model: ModelClient, account: Account, request: ModelRequest, hold: Hold, heard: Heard | None
@@ -104,6 +109,8 @@ class Asker:
 
     def ask_nowait(self, model: ModelClient, account: Account, request: ModelRequest) -> ModelReply | None:
         """The same without waiting, or None when that cannot be."""
+        if self._letters is not None:
+            return None
         try:
             hold, request = self._reserve(model, account, request)
         except BudgetExceeded:

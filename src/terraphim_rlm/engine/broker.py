@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import BudgetExceeded, InvalidArgument, RlmError
 from terraphim_rlm.core.events import EventType
@@ -18,12 +18,16 @@ from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
 from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
+from terraphim_rlm.engine.concepts import terms_of
 from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.speculation import Ahead
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.llm.client import Message, ModelClient, ModelReply, ModelRequest
 from terraphim_rlm.sandbox.link.calls import Call, described
+
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.kg.library import Knowledge, Library
 
 MOST_PROMPTS = 10_000
 """Prompts of one batch."""
@@ -96,6 +100,7 @@ class Broker:
         model: ModelClient,
         teller: Teller,
         child: ChildAsker,
+        library: Library | None = None,
     ) -> None:
         self._asker = asker
         self._sharing = sharing
@@ -103,9 +108,15 @@ class Broker:
         self._model = model
         self._tell = teller
         self._child = child
+        self._library = library
         self._refused = 0
         self.ahead: Ahead | None = None
         """Calls begun before a cell asked for them; None where nobody looks ahead."""
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """The knowledge graph that cells may ask about, as it was read last."""
+        return self._library.latest if self._library else None
 
     @property
     def prompt_characters(self) -> int:
@@ -285,6 +296,9 @@ class Broker:
                     group.create_task(one(index, question, context))
         return values, _failed(values), Usage()
 
+    async def _kg_terms(self, job: _Job) -> tuple[Any, int, Usage]:
+        return await terms_of(self._library, job.args.get("terms")), 0, Usage()
+
     def _request(self, args: Mapping[str, Any]) -> ModelRequest:
         prompt, most = args.get("prompt"), args.get("max_tokens")
         if not isinstance(prompt, str) or not prompt:
@@ -311,6 +325,7 @@ _OPS: dict[str, _Work] = {
     "llm_query_batched": Broker._batch,
     "rlm_query": Broker._rlm,
     "rlm_query_batched": Broker._rlm_batch,
+    "kg_terms": Broker._kg_terms,
 }
 
 

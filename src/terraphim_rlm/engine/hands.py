@@ -9,12 +9,13 @@ from typing import Any, cast
 
 from terraphim_rlm.core.errors import NotSupported, SandboxLost
 from terraphim_rlm.core.ledger import Account
-from terraphim_rlm.core.values import ExecutionResult, Termination
+from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict
 from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
-from terraphim_rlm.engine.judged import EarlyGuard, Guard, told_verdict
+from terraphim_rlm.engine.concepts import described
+from terraphim_rlm.engine.gate import Entry, Gate
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
 from terraphim_rlm.engine.observe import INVENTORY, Showing, observation
@@ -23,14 +24,13 @@ from terraphim_rlm.engine.replies import (
     Code,
     Command,
     FinalVar,
-    Query,
-    QueryBatched,
     Rollback,
     Shell,
     Snapshot,
 )
 from terraphim_rlm.engine.replies import Final as FinalWord
 from terraphim_rlm.engine.replies.commands import Language
+from terraphim_rlm.engine.replies.one_word import as_code
 from terraphim_rlm.engine.speculation import Ahead, Speculation
 from terraphim_rlm.engine.spill import spill
 from terraphim_rlm.engine.telling import Teller
@@ -47,7 +47,7 @@ CELL_SECONDS = 30.0
 _MOST_PIECES = 256
 """Pieces of a cell's output that are told as they come; the whole is told when it has ended."""
 
-_Work = Callable[[OnOutput, CallHandler], Awaitable[ExecutionResult]]
+_Work = Callable[[str, OnOutput | None, CallHandler], Awaitable[ExecutionResult]]
 """Runs a cell."""
 
 
@@ -87,7 +87,7 @@ class Hands:
         interpreter: Interpreter,
         broker: Broker,
         account: Account,
-        guard: Guard,
+        gate: Gate,
         teller: Teller,
         showing: Showing,
     ) -> None:
@@ -97,7 +97,7 @@ class Hands:
         self._broker = broker
         self._handler: Answering = broker
         self._account = account
-        self._guard = guard
+        self._gate = gate
         self._tell = teller
         self._count = 0
         self.showing = showing
@@ -108,7 +108,9 @@ class Hands:
     def bounds(self) -> str:
         """What the model has to know of how long a cell and a sub-prompt may be."""
         bounds = prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
-        return prompts.network(self._sandbox.resources.network) + bounds
+        knowledge = self._broker.knowledge
+        graph = "" if knowledge is None else prompts.knowledge(*described(knowledge))
+        return prompts.network(self._sandbox.resources.network) + graph + bounds
 
     async def do(self, turn: int, commands: Sequence[Command]) -> Done:
         """Runs commands until one fails or one finishes."""
@@ -126,14 +128,14 @@ class Hands:
                 if not await self._state(command, done):
                     break
             else:
-                await self._code(turn, _as_code(command), done, judged=False)
+                await self._code(turn, as_code(command), done, judged=False)
             if done.finish is not None:
                 break
         return done
 
     def speculation(self) -> Speculation:
         """Begins what a reply will ask for while it streams; its calls are then there for the cells."""
-        guard = self._guard = EarlyGuard(self._guard)
+        guard = self._gate.early()
         ahead = self._broker.ahead = Ahead()
 
         async def prepare(code: str) -> bool:
@@ -205,10 +207,10 @@ class Hands:
     async def _elsewhere(self, turn: int, command: Code, done: Done) -> ExecutionResult:
         """A block in a language that has no sub-calls."""
 
-        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
+        async def work(code: str, on_output: OnOutput | None, handler: CallHandler) -> ExecutionResult:
             try:
                 return await self._sandbox.run(
-                    command.code, command.language, timeout=self._seconds(), on_output=on_output
+                    code, command.language, timeout=self._seconds(), on_output=on_output
                 )
             except NotSupported as error:
                 return ExecutionResult(
@@ -225,7 +227,7 @@ class Hands:
     async def _code(self, turn: int, code: str, done: Done, *, judged: bool = True) -> ExecutionResult:
         final: Final | None = None
 
-        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
+        async def work(code: str, on_output: OnOutput | None, handler: CallHandler) -> ExecutionResult:
             nonlocal final
             left, refused = self._account.remaining_seconds(), self._sandbox.refused
             end = await self._interpreter.execute(
@@ -246,11 +248,9 @@ class Hands:
         return result
 
     async def _shell(self, turn: int, command: str, done: Done) -> ExecutionResult:
-        async def work(on_output: OnOutput, handler: CallHandler) -> ExecutionResult:
+        async def work(code: str, on_output: OnOutput | None, handler: CallHandler) -> ExecutionResult:
             await self._interpreter.start()  # whose folder it is: made with it
-            return await self._sandbox.sh(
-                command, timeout=self._seconds(), cwd=self._cwd, on_output=on_output
-            )
+            return await self._sandbox.sh(code, timeout=self._seconds(), cwd=self._cwd, on_output=on_output)
 
         result = await self._worked(turn, Code("bash", command, 0, 0), work, done)
         self._account.check_time()
@@ -259,23 +259,30 @@ class Hands:
     async def _worked(
         self, turn: int, command: Code, work: _Work, done: Done, *, judged: bool = True
     ) -> ExecutionResult:
-        """One cell from its beginning to what is shown of it. A cell that is on record is shown as it was then."""
+        """One cell from its beginning to what is shown of it. A cell that is on record is shown as it was then.
+
+        Args:
+            judged: False for code that the host wrote.
+        """
         self._account.check_time()
         self._count += 1
         number = f"{self._tell.node}/{self._count}"
         redo = Redo(self._tell, number, self._tell.known.cells.get(self._count), self._handler)
-        redo.tell(
-            "cell.started", turn=turn, execution_id=number, language=command.language, code=command.code
-        )
+        entry = self._gate.entry(number, command, redo) if judged else Entry(command.code)
+        await entry.change()
+        redo.tell("cell.started", turn=turn, execution_id=number, language=command.language, code=entry.code)
         result = await self._left_out(redo)
+        if result is not None:
+            entry.recall(result)
+        else:
+            result = self._blocked(entry.code, await entry.verdict())
         if result is None:
-            verdict = await told_verdict(self._guard, command, number, redo.tell) if judged else None
-            result = blocked(command.code, verdict, self._sandbox.capabilities.backend)
-            if result is None:
-                result = replace(await work(self._output(number, redo.tell), redo.handler), verdict=verdict)
+            result = await work(entry.code, self._output(number, redo.tell), redo.handler)
+            result = replace(result, verdict=entry.found)
+        result = await self._gate.leaving(entry.code, command.language, result)
         result, told = redo.compared(result)
         done.observations += told
-        return await self._end(number, command.code, result, done, redo.tell)
+        return await self._end(number, entry.code, result, done, redo.tell)
 
     async def _left_out(self, redo: Redo) -> ExecutionResult | None:
         """How a cell ended that is not done again; what it had cost the interpreter, it costs now."""
@@ -302,7 +309,9 @@ class Hands:
             self.shown = neutralise(result.stdout.strip(), 4_000)
         return result
 
-    def _output(self, number: str, tell: Teller) -> OnOutput:
+    def _output(self, number: str, tell: Teller) -> OnOutput | None:
+        if self._gate.holds_output:
+            return None
         left = _MOST_PIECES
 
         def told(stream: StreamName, text: str) -> None:
@@ -312,6 +321,11 @@ class Hands:
                 tell("cell.output", execution_id=number, stream=stream, text=text[:4_000])
 
         return told
+
+    def _blocked(self, code: str, verdict: Verdict | None) -> ExecutionResult | None:
+        """None when the code may run, else the result that says why not."""
+        result = blocked(code, verdict, self._sandbox.capabilities.backend)
+        return result and replace(result, stderr=result.stderr + self._gate.advice(verdict))
 
     async def _final(self, text: str) -> Finish:
         """A written answer, with what the cells cited. One that only names a variable means its value."""
@@ -379,14 +393,6 @@ def _as_text(value: Any) -> str:
     import json
 
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _as_code(command: Command) -> str:
-    """Commands that are said in one word, as the cell that does them."""
-    if isinstance(command, Query):
-        return f"print(llm_query({command.prompt!r}))"
-    assert isinstance(command, QueryBatched)
-    return f"for _answer in llm_query_batched({list(command.prompts)!r}): print(_answer)"
 
 
 def _event(result: ExecutionResult) -> dict[str, Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from terraphim_rlm.core.values import Verdict, to_json
-from terraphim_rlm.engine.replies import Code
-from terraphim_rlm.engine.telling import Teller
+from terraphim_rlm.core.values import Verdict
 
 
 class Guard(Protocol):
-    """Judges code before it runs."""
+    """Judges code before it runs. `guard.judging.Guard` is one, and has hooks and somebody to ask besides."""
 
     async def verdict(self, code: str, language: str) -> Verdict: ...
 
@@ -33,11 +31,3 @@ class EarlyGuard:
     def forget(self) -> None:
         """What was judged and did not run."""
         self._early.clear()
-
-
-async def told_verdict(guard: Guard, command: Code, number: str, tell: Teller) -> Verdict:
-    """What the guard says of a cell; told, unless it says nothing against it."""
-    verdict = await guard.verdict(command.code, command.language)
-    if verdict.findings or verdict.decision != "allow":
-        tell("verdict", execution_id=number, **to_json(verdict))
-    return verdict

@@ -146,6 +146,16 @@ def network(names: Sequence[str]) -> str:
     )
 
 
+def knowledge(name: str, examples: Sequence[str]) -> str:
+    """That there is a knowledge graph, what it is called, and some of its concepts."""
+    listed = ", ".join(neutralise(each, 60) for each in examples)
+    return (
+        f"There is a knowledge graph of {neutralise(name, 60)} with concepts such as {listed}. "
+        '`kg_chunks(["a term"])` gives the paragraphs of the input that name a concept, by any of its names, as (path, '
+        "line, start, end, text). What your code says in strings and comments should use its terms. "
+    )
+
+
 def turn_header(turn: int, question: str, account: Account) -> str:
     """What each turn begins with: its number, the question again, what is left to spend, and what is nearly spent."""
     total = f" of {account.most_turns}" if account.most_turns is not None else ""

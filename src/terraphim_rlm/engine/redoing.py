@@ -41,6 +41,11 @@ class Redo:
             self.handler = self._take
 
     @property
+    def recorded(self) -> ExecutionResult | None:
+        """How it ended when it was run before; None when it is new."""
+        return self._known.result if self._known is not None else None
+
+    @property
     def left_out(self) -> ExecutionResult | None:
         """How it ended, when it is not run again, since a limit would only end it again."""
         known = self._known

@@ -17,7 +17,10 @@ from terraphim_rlm.core.values import Answer, Confidence, Evidence, to_json
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.boxes import Boxes
 from terraphim_rlm.engine.checks import evidence, supports
+from terraphim_rlm.engine.concepts import library_of
 from terraphim_rlm.engine.direct import ask_directly
+from terraphim_rlm.engine.gate import has_hooks
+from terraphim_rlm.engine.letters import letters
 from terraphim_rlm.engine.looking import LookUp
 from terraphim_rlm.engine.node import Outcome
 from terraphim_rlm.engine.record import KnownNode
@@ -58,7 +61,11 @@ class Run:
             self._announce()
         lease = leases(log, self._root.node) if leases else None
         self.ledger = Ledger(task.limits, clock=clock, on_warning=self._warned, lease=lease, spent=spent)
-        self._asker = Asker(self.ledger, speculates=task.speculate)
+        self._asker = Asker(
+            self.ledger,
+            letters(task.guard, self.ledger.root, self._root),
+            speculates=task.speculate and not has_hooks(task.guard),
+        )
         self._working: asyncio.Future[Outcome] | None = None
         self._tree: Tree | None = None
         self._stops = False
@@ -133,6 +140,9 @@ class Run:
         task, account = self.task, self.ledger.root
         if task.way == "direct":
             return await ask_directly(task, self._asker, account, self._root)
+        library = library_of(task.guard)
+        if library is not None:
+            await library.current()  # before anything is spent: a graph that cannot be read ends the run here
         sandbox = await self._boxes.own()
         sandbox.on_access = self._accessed
         tree = self._tree = Tree(task, sandbox, self._boxes.new, self.ledger, self._asker, self._log)

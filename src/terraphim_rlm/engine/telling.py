@@ -21,6 +21,11 @@ class Teller:
         self.parent = parent
         self.known = known or KnownNode()
 
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self._log.run if self._log is not None else ""
+
     def __call__(self, type: EventType, **data: Any) -> None:
         if self._log is not None:
             self._log.emit(type, self.node, self.parent, **data)

@@ -16,7 +16,9 @@ from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.boxes import Isolated
 from terraphim_rlm.engine.broker import Birth, Broker, InputPart
+from terraphim_rlm.engine.concepts import library_of
 from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.gate import Gate
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Brief, Node, Outcome
 from terraphim_rlm.engine.observe import showing
@@ -109,9 +111,13 @@ class Tree:
         async def child(question: str, context: Any, birth: Birth) -> Any:
             return await self._child(own, question, context, birth)
 
-        broker = Broker(self._asker, self._sharing, own.account, self._task.sub_model, own.tell, child)
+        library = library_of(self._task.guard)
+        broker = Broker(
+            self._asker, self._sharing, own.account, self._task.sub_model, own.tell, child, library
+        )
         shown = showing(self._mark, model.info.window)
-        return Hands(own.sandbox, interpreter, broker, own.account, self._task.guard, own.tell, shown)
+        gate = Gate(self._task.guard, own.account, own.tell)
+        return Hands(own.sandbox, interpreter, broker, own.account, gate, own.tell, shown)
 
     async def _child(self, parent: _Parent, question: str, given: Any, birth: Birth) -> Any:
         """A node below another: own interpreter and folder, or own sandbox, and the same budget.

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import ExecutionResult, Finding, Verdict
+from terraphim_rlm.guard.asking import Asking
+from terraphim_rlm.guard.hooks import Hooks
+
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.kg.library import Library
 
 GuardMode = Literal["block", "warn", "off"]
 """`block`: what a judge would not let run does not run. `warn`: it runs, and the findings are told. `off`: nobody looks."""
 _RANKS = {"allow": 0, "warn": 1, "ask": 2, "block": 3}
+RETRIES = 3
+"""In a row that a model has to write code in known words."""
+VOCABULARY = "kg."
+"""How the rules of a knowledge graph begin."""
 MOST_FINDINGS = 100
 """Of one verdict; the gravest are kept."""
 _SEVERITIES = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
@@ -70,15 +79,47 @@ class Guard:
     Args:
         judges: shared with every other guard made of this one by `in_mode`.
         mode: see `GuardMode`.
+        asking: whom to ask where a verdict or a hook asks; None = nobody, and so no.
+        retries: in a row that a model has after code in unknown words, before a person is asked.
+        hooks: heard before the judges, and at three more points; see `guard.hooks`.
     """
 
-    def __init__(self, judges: Sequence[Judge], mode: GuardMode = "block") -> None:
+    def __init__(
+        self,
+        judges: Sequence[Judge],
+        mode: GuardMode = "block",
+        *,
+        asking: Asking | None = None,
+        retries: int = RETRIES,
+        hooks: Hooks | None = None,
+    ) -> None:
+        if type(retries) is not int or not 0 <= retries <= 1_000:
+            raise InvalidArgument(
+                f"retries must be a whole number from 0 to 1,000, not {retries!r}.", name="retries"
+            )
         self._judges = tuple(judges)
         self.mode = check_mode(mode)
+        self.asking = asking
+        self.retries = retries
+        self.hooks = Hooks() if hooks is None else hooks
 
     def in_mode(self, mode: GuardMode) -> Guard:
-        """The same judges, heard in another mode."""
-        return self if mode == self.mode else Guard(self._judges, mode)
+        """The same judges and hooks, heard in another mode."""
+        if mode == self.mode:
+            return self
+        return Guard(self._judges, mode, asking=self.asking, retries=self.retries, hooks=self.hooks)
+
+    @property
+    def library(self) -> Library | None:
+        """The knowledge graph that code is held to, if there is one."""
+        libraries = (getattr(judge, "library", None) for judge in self._judges)
+        return next((library for library in libraries if library is not None), None)
+
+    @property
+    def strictness(self) -> str | None:
+        """How strictly code is held to that graph."""
+        stricts = (getattr(judge, "strict", None) for judge in self._judges)
+        return next((strict.strictness for strict in stricts if strict is not None), None)
 
     async def verdict(self, code: str, language: str) -> Verdict:
         """What becomes of `code`: in mode `warn`, what would be blocked or asked about is let run with its findings."""
@@ -108,6 +149,13 @@ class Guard:
         """Ends what the judges hold, such as their processes."""
         for judge in self._judges:
             await judge.close()
+
+
+def is_of_vocabulary(verdict: Verdict) -> bool:
+    """Whether nothing but unknown words speaks against code: what writing it in other words, or a person, can mend."""
+    rules = [each for each in verdict.findings if each.rule.startswith(VOCABULARY)]
+    graver = any(_SEVERITIES[each.severity] > _SEVERITIES["medium"] for each in verdict.findings)
+    return verdict.decision == "block" and bool(rules) and not graver
 
 
 def runs(verdict: Verdict) -> bool:

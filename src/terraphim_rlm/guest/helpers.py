@@ -6,7 +6,7 @@ They are put back before each cell, whatever the code before did to them.
 import sys
 
 from . import frames, search
-from .library import load
+from .library import load, part
 from .values import TOO_LARGE, describe
 
 
@@ -37,6 +37,7 @@ def bind(cell):
         "SUBMIT": finish.submit,
         "cite": finish.cite,
         "quote": finish.quote,
+        "kg_chunks": calls.kg_chunks,
         "sh": shell,
         "ModelCallError": ModelCallError,
         "BudgetError": BudgetError,
@@ -146,6 +147,22 @@ class Calls:
             paths = [path for path, text in value.items() if _is_file(whole, text) and text.path == path]
             return {"paths": paths} if len(paths) == len(value) else None
         return {"paths": [value.path], "one": True} if _is_file(whole, value) else None
+
+    def kg_chunks(self, terms, text=None, *, limit=100, path=None):
+        """Paragraphs that name one of these concepts of the knowledge graph, by any of its terms, as a list of Hit.
+
+        The first `limit` of them, None = all. Of `context`, or of the text given; `path` picks one file of it.
+        """
+        terms = [terms] if isinstance(terms, str) else [_text(term) for term in terms]
+        known = part("concepts").Paragraphs(self.ask("kg_terms", terms=terms))
+        source = self._cell.namespace.get("context") if text is None else text
+        hits, most = [], float("inf") if limit is None else limit
+        for name, data in search.parts(source, path):
+            for hit in known.hits(name, data):
+                if len(hits) >= most:
+                    return hits
+                hits.append(hit)
+        return hits
 
     def combinators(self):
         """Programs over sub-calls that weak models need not write."""

@@ -6,19 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from terraphim_rlm.core.errors import InvalidArgument, RlmError, ScriptExhausted
 from terraphim_rlm.core.events import Event, EventSink
 from terraphim_rlm.core.values import SCHEMA_VERSION, Answer, Limits, to_json
 from terraphim_rlm.engine.guards import Verify
 from terraphim_rlm.engine.judged import Guard
+from terraphim_rlm.guard.asking import Decider
 from terraphim_rlm.guard.judging import GuardMode, check_mode
+from terraphim_rlm.guard.settings import configured_guard
 from terraphim_rlm.llm.client import ModelClient, ModelInfo, ModelReply, ModelRequest
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.service.desk import Again, Desk, Question, Settings
 from terraphim_rlm.service.recall import How, Recall, answer_of, recall
 from terraphim_rlm.store.journal import Journal
+
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.kg.vocabulary import Strictness
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,9 @@ class Recorded:
         raise ScriptExhausted("A replay asks no model, and this is not in the record.")
 
 
-async def resume(request: AgainRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
+async def resume(
+    request: AgainRequest, *, sinks: Sequence[EventSink] = (), decide: Decider | None = None
+) -> Answer:
     """Takes a run up where it broke off. What was settled is not asked again.
 
     Raises:
@@ -102,10 +109,12 @@ async def resume(request: AgainRequest, *, sinks: Sequence[EventSink] = ()) -> A
     """
     await _orphans_ended()
     found = await asyncio.to_thread(_to_resume, request.run)
-    return await _worked(found, "resume", request, sinks)
+    return await _worked(found, "resume", request, sinks, decide)
 
 
-async def fork(request: AgainRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
+async def fork(
+    request: AgainRequest, *, sinks: Sequence[EventSink] = (), decide: Decider | None = None
+) -> Answer:
     """Tries again from a turn of the root, as a new run that names its origin.
 
     Raises:
@@ -113,7 +122,7 @@ async def fork(request: AgainRequest, *, sinks: Sequence[EventSink] = ()) -> Ans
         RlmError: as `ask`.
     """
     found, turn = await asyncio.to_thread(_to_fork, request.run, request.turn)
-    return await _worked(found, "fork", replace(request, turn=turn), sinks)
+    return await _worked(found, "fork", replace(request, turn=turn), sinks, decide)
 
 
 async def replay(run: str, *, sinks: Sequence[EventSink] = ()) -> Replay:
@@ -158,11 +167,22 @@ async def again(
     return await _asked(found, _settings(found, *models, request, guard, verify), how, request, sinks)
 
 
-async def _worked(found: Recall, how: How, request: AgainRequest, sinks: Sequence[EventSink]) -> Answer:
-    async with _models(found, request) as (model, sub_model):
-        mode = check_mode(found.text("guard") or "off")
-        settings = _settings(found, model, sub_model, request, mode, None)
-        return await _asked(found, settings, how, request, sinks)
+async def _worked(
+    found: Recall, how: How, request: AgainRequest, sinks: Sequence[EventSink], decide: Decider | None
+) -> Answer:
+    """With the run's own guard. What is on record is not judged again."""
+    guard = configured_guard(
+        check_mode(found.text("guard") or "off"),
+        graph=found.text("graph"),
+        strictness=cast("Strictness | None", found.text("strictness")),
+        ask=decide,
+    )
+    try:
+        async with _models(found, request) as (model, sub_model):
+            settings = _settings(found, model, sub_model, request, guard, None)
+            return await _asked(found, settings, how, request, sinks)
+    finally:
+        await guard.close()
 
 
 async def _asked(

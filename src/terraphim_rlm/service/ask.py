@@ -9,16 +9,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import InvalidArgument, PathNotFound
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits, Resources
+from terraphim_rlm.guard.asking import Decider
 from terraphim_rlm.guard.judging import GuardMode, check_mode
+from terraphim_rlm.guard.settings import configured_guard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.select import open_model, read_settings
 from terraphim_rlm.sandbox.packages.requirements import normalised
 from terraphim_rlm.service.desk import Desk, Question, Settings
+
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.kg.vocabulary import Strictness
 
 _MOST_NAMES = 10_000
 """Names in a folder among which the one that was meant is looked for."""
@@ -49,14 +54,25 @@ class AskRequest:
     """Id of a run to go on from; without `paths` and `text`, over its input."""
     guard: GuardMode = "block"
     """How the rules on the model's code act."""
+    graph: str | None = None
+    """A knowledge graph that the model's code is held to; None = the configuration's, or none."""
+    strictness: Strictness | None = None
+    """How strictly; None = as configured."""
 
 
-async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
+async def ask(
+    request: AskRequest, *, sinks: Sequence[EventSink] = (), decide: Decider | None = None
+) -> Answer:
     """Answers it. Cancel the task to stop it; what happened so far stays in the journal.
+
+    Args:
+        decide: is asked where the guard asks a person; None = nobody.
 
     Raises:
         RlmError: what happened, why and the fix. Limits do not raise: they give a partial answer.
     """
+    mode = check_mode(request.guard)
+    guard = configured_guard(mode, graph=request.graph, strictness=request.strictness, ask=decide)
     async with opened(request) as (model, sub_model):
         settings = Settings(
             model,
@@ -64,7 +80,7 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
             request.sandbox,
             request.limits,
             request.resources,
-            check_mode(request.guard),
+            guard,
             "auto",
             normalised(request.packages),
             base_url=request.base_url,
@@ -73,8 +89,11 @@ async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer
         asked = Question(
             request.question, named_inputs(request), request.schema, request.follow, sinks=tuple(sinks)
         )
-        async with Desk(settings, keeps_spare=False) as desk:
-            return await desk.ask(asked)
+        try:
+            async with Desk(settings, keeps_spare=False) as desk:
+                return await desk.ask(asked)
+        finally:
+            await guard.close()
 
 
 @asynccontextmanager

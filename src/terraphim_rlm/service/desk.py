@@ -24,8 +24,9 @@ from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.record import Record
 from terraphim_rlm.engine.run import Run
 from terraphim_rlm.engine.task import Route, Task
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard import judging
 from terraphim_rlm.guard.judging import GuardMode
+from terraphim_rlm.guard.settings import configured_guard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.sandbox.contract import Backend, SandboxSpec
 from terraphim_rlm.sandbox.pool.config import PoolConfig
@@ -126,7 +127,7 @@ class Desk:
         self._settings = settings
         self._keeps_spare = keeps_spare
         given = settings.guard
-        self._own_guard = default_guard(given) if isinstance(given, str) else None
+        self._own_guard = configured_guard(given) if isinstance(given, str) else None
         self._guard: Guard = self._own_guard or given  # type: ignore[assignment] # a name has made one
         self._stack = AsyncExitStack()
         self._backend: Backend | None = None
@@ -201,7 +202,7 @@ class Desk:
     def _task(self, question: Question, kept: _Kept) -> Task:
         own, again = self._settings, question.again
         made: dict[str, Any] = {
-            "guard": own.guard if isinstance(own.guard, str) else "block",
+            **_guarded(self._guard),
             "sandbox": own.sandbox,
             "resources": to_json(own.resources),
             "packages": list(own.packages),
@@ -276,8 +277,8 @@ class Desk:
     async def _new_sandbox(self) -> Sandbox:
         from terraphim_rlm.sandbox.selection import choose
 
-        if self._own_guard is not None:
-            self._own_guard.warm()
+        if isinstance(self._guard, judging.Guard):
+            self._guard.warm()
         async with self._backend_lock:
             if self._backend is None:
                 self._backend = await choose(self._settings.sandbox)
@@ -301,6 +302,15 @@ async def _made(value: Any) -> Context:
     except asyncio.CancelledError:
         making.add_done_callback(_close_made)
         raise
+
+
+def _guarded(guard: Guard) -> dict[str, Any]:
+    """What is kept of a guard for whoever takes a run up again."""
+    if not isinstance(guard, judging.Guard):
+        return {"guard": "block"}
+    library = guard.library
+    graph = None if library is None else str(library.path.absolute())
+    return {"guard": guard.mode, "graph": graph, "strictness": guard.strictness}
 
 
 def _paths_of(value: Any) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def resume(  # noqa: PLR0913 - one parameter per option is Typer's way
 
         request = again.AgainRequest(run, model, sub_model, base_url)
         request = _limited(request, tokens=tokens, seconds=seconds, turns=turns, dollars=dollars)
-        if code := answered(lambda sink: again.resume(request, sinks=(sink,)), voice):
+        if code := answered(lambda sink, decide: again.resume(request, sinks=(sink,), decide=decide), voice):
             raise typer.Exit(code)
 
 
@@ -85,7 +85,7 @@ def fork(  # noqa: PLR0913 - one parameter per option is Typer's way
 
         request = again.AgainRequest(run, model, sub_model, base_url, None, turn, prompt)
         request = _limited(request, tokens=tokens, seconds=seconds, turns=turns, dollars=dollars)
-        if code := answered(lambda sink: again.fork(request, sinks=(sink,)), voice):
+        if code := answered(lambda sink, decide: again.fork(request, sinks=(sink,), decide=decide), voice):
             raise typer.Exit(code)
 
 

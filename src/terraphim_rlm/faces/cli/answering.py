@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import Cancelled, RlmError, StoreError
 from terraphim_rlm.core.values import Answer
 from terraphim_rlm.faces.cli import answers
+from terraphim_rlm.faces.cli.approving import at_terminal
 from terraphim_rlm.faces.cli.interrupt import Work
 from terraphim_rlm.faces.cli.out import Voice
 from terraphim_rlm.faces.cli.progress import Sink, shown
 from terraphim_rlm.faces.cli.tree import RunTree
 
-Start = Callable[[Sink], Coroutine[Any, Any, Answer]]
-"""Begins the work; the sink gets its events."""
+if TYPE_CHECKING:
+    from terraphim_rlm.guard.asking import Decider
+
+Start = Callable[[Sink, "Decider | None"], Coroutine[Any, Any, Answer]]
+"""Begins the work; the sink gets its events, and whoever sits at the terminal decides what is asked."""
 
 
 def answered(start: Start, voice: Voice) -> int:
@@ -41,8 +45,9 @@ def _worked(start: Start, voice: Voice, tree: RunTree) -> Answer:
     def stopping() -> None:
         tree.warnings.append("Stopping; Ctrl-C once more leaves at once.")
 
+    decide = at_terminal(lambda: tree.pause(), quiet=voice.quiet)  # noqa: PLW0108 - set when it is drawn
     with shown(tree, voice.mode, lambda: work.cancel()) as sink:  # noqa: PLW0108 - made below
-        work: Work[Answer] = Work(lambda: start(sink), lambda: _stopped(tree), stopping)
+        work: Work[Answer] = Work(lambda: start(sink, decide), lambda: _stopped(tree), stopping)
         try:
             return work.run()
         except RlmError as error:

@@ -34,6 +34,7 @@ from terraphim_rlm.faces.cli.words import clean
 
 if TYPE_CHECKING:
     from terraphim_rlm.core.values import Unpriced
+    from terraphim_rlm.guard.kg.vocabulary import Strictness
     from terraphim_rlm.service.ask import AskRequest
 
 _DEFAULT = Limits()
@@ -58,6 +59,8 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
     packages: Packages = None,
     allow: Allow = None,
     guard: Guard = "block",
+    graph: Annotated[str | None, typer.Option(metavar="FILE", help="A knowledge graph (`trlm kg build`) that the model's code is held to, and that it may ask.")] = None,
+    strictness: Annotated[str | None, typer.Option(metavar="permissive|normal|strict", help="How strictly code is held to the graph.  [default: normal]")] = None,
     sandbox: Sandbox = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask no model: say which way the question would go.")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="With --dry-run: say too what it would cost at most.")] = False,
@@ -98,6 +101,8 @@ def ask(  # noqa: PLR0913 - one parameter per option is Typer's way
             follow=follow,
             guard=guard_mode(guard),
             speculate=speculate,
+            graph=graph,
+            strictness=cast("Strictness | None", strictness),
         )
         if dry_run or estimate:
             _estimated(request, voice, costs=estimate)
@@ -124,7 +129,7 @@ def _answered(request: AskRequest, voice: Voice) -> int:
         voice.note(
             f"You are the model: requests come as {folder}/NNNN.request.json; reply as NNNN.reply.txt."
         )
-    return answered(lambda sink: asked(request, sinks=(sink,)), voice)
+    return answered(lambda sink, decide: asked(request, sinks=(sink,), decide=decide), voice)
 
 
 def _schema(name: str) -> Mapping[str, Any]:

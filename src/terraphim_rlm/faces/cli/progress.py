@@ -17,6 +17,7 @@ from terraphim_rlm.faces.cli.words import one_line, plural, seconds
 from terraphim_rlm.faces.cli.writer import Writer
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.text import Text
 
 _STYLES = {"run": "bold", "node": "cyan", "cell": "", "bad": "yellow", "dim": "dim"}
@@ -116,6 +117,14 @@ def _ended_line(event: Event, node: Any, tree: RunTree) -> str:
     return f"{'node' if node.depth else 'run'} ended: {node.termination}{calls}"
 
 
+def _asked_line(event: Event, node: Any, tree: RunTree) -> str:
+    return f"? {one_line(str(event.data.get('question')), 144)}"
+
+
+def _decided_line(event: Event, node: Any, tree: RunTree) -> str:
+    return f"? {'yes' if event.data.get('approved') is True else 'no'}: {one_line(str(event.data.get('why')), 144)}"
+
+
 def _warning_line(event: Event, node: Any, tree: RunTree) -> str:
     return f"! {tree.warnings[-1]}" if tree.warnings else ""
 
@@ -132,6 +141,8 @@ _LINES: dict[str, Callable[[Event, Any, RunTree], str]] = {
     "cell.finished": _cell_line,
     "node.started": _child_line,
     "node.finished": _ended_line,
+    "approval.asked": _asked_line,
+    "approval.decided": _decided_line,
     "budget.warning": _warning_line,
     "cell.differs": _warning_line,
     "error": _error_line,
@@ -160,6 +171,16 @@ def drawn(tree: RunTree, height: int, width: int = 80, now: float | None = None)
 
 
 @contextmanager
+def _still(live: Live) -> Iterator[None]:
+    """Draws nothing until the block ends."""
+    live.stop()
+    try:
+        yield
+    finally:
+        live.start()
+
+
+@contextmanager
 def _live(tree: RunTree) -> Iterator[None]:
     """Draws the tree on standard error until the block ends, and leaves its last state there."""
     from rich.console import Console
@@ -176,6 +197,7 @@ def _live(tree: RunTree) -> Iterator[None]:
         refresh_per_second=_REFRESHES,
         redirect_stdout=False,
         redirect_stderr=False,
-    ):
+    ) as live:
+        tree.pause = lambda: _still(live)
         yield
     console.line()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,8 @@ class RunTree:
         self.waste = Usage()
         self.dollars: float | None = None
         self.finished = False
+        self.pause: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Lets what is drawn of it stand still, while a person is asked something."""
 
     def __call__(self, event: Event) -> None:
         """An `EventSink`."""

@@ -162,6 +162,11 @@ class Library:
             self._reading.add_done_callback(self._read)
         return await asyncio.shield(self._reading)
 
+    @property
+    def latest(self) -> Knowledge | None:
+        """The graph as it was read last; None before it is."""
+        return self._knowledge
+
     def _read(self, task: asyncio.Task[Knowledge]) -> None:
         self._reading = None
         if not task.cancelled():

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import Finding, Verdict
+from terraphim_rlm.guard.judging import VOCABULARY
 from terraphim_rlm.guard.kg.library import Knowledge, Library
 from terraphim_rlm.guard.kg.thesaurus import Found
 from terraphim_rlm.guard.kg.words import Word, said, words
@@ -27,8 +28,6 @@ _MOST_WORDS = 8
 """Unknown words of one piece of code for which something is suggested."""
 _MOST_UNKNOWN = 50
 _MOST_EXAMPLES = 5
-PREFIX = "kg."
-"""How the rules of this judge begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class KgJudge:
         told = (
             f"The knowledge graph could not be read again, and the one before is used: {self.library.trouble}"
         )
-        notice = Finding(f"{PREFIX}not-reloaded", "info", 0, 0, told)
+        notice = Finding(f"{VOCABULARY}not-reloaded", "info", 0, 0, told)
         return Verdict("warn" if found.decision == "allow" else found.decision, (*found.findings, notice))
 
     def warm(self) -> None:
@@ -182,7 +181,7 @@ def _unknown(knowledge: Knowledge, vocabulary: Vocabulary) -> list[Finding]:
         near = knowledge.near.terms(word.text) if number < _MOST_WORDS else []
         meant = f"Did you mean {_listed(near)}?" if near else ""
         findings.append(
-            Finding(f"{PREFIX}unknown-term", "low", word.start, word.end, "It is no known term.", meant)
+            Finding(f"{VOCABULARY}unknown-term", "low", word.start, word.end, "It is no known term.", meant)
         )
     return findings
 
@@ -192,7 +191,7 @@ def _whole(rule: str, vocabulary: Vocabulary, message: str, suggestion: str) -> 
     places: list[Word | Found] = [*vocabulary.known, *vocabulary.unknown, *vocabulary.found]
     start = min((each.start for each in places), default=0)
     end = max((each.end for each in places), default=0)
-    return Finding(f"{PREFIX}{rule}", "medium", start, end, message, suggestion)
+    return Finding(f"{VOCABULARY}{rule}", "medium", start, end, message, suggestion)
 
 
 def _examples(knowledge: Knowledge) -> str:
