@@ -388,3 +388,12 @@ async def test_a_replay_of_a_direct_answer_asks_nobody(runs: Runs) -> None:
     assert (found.answer.text, found.same, found.turns) == ("a hundred", True, 1)
     with pytest.raises(ScriptExhausted):
         await runs.rlm(ScriptedModel([])).fork(first.run_id)
+
+
+async def test_a_run_that_went_on_in_a_sandbox_that_is_gone_is_refused(runs: Runs) -> None:
+    async with runs.rlm(ByTurn([cell("x = 1\nprint(x)"), "FINAL_VAR(x)"])) as rlm:
+        first = await rlm.ask("What?", "some text")
+        second = await rlm.ask("What?", follow=first)
+    for again in (runs.rlm(ByTurn([])).fork(second.run_id), runs.rlm(ByTurn([])).replay(second.run_id)):
+        with pytest.raises(InvalidArgument, match="that is gone"):
+            await again

@@ -260,6 +260,12 @@ def _ended(run: str) -> Recall:
             fix=f"Follow it: `trlm runs watch {found.id}`; or end it: `trlm runs cancel {found.id}`.",
             run=found.id,
         )
+    if (before := found.text("continues")) is not None:
+        raise InvalidArgument(
+            f"{found.id} went on in the sandbox that {before} had left, and that is gone.",
+            fix=f"Ask again, following that run: `trlm ask QUESTION --follow {before}`.",
+            run=found.id,
+        )
     return found
 
 

@@ -108,6 +108,8 @@ class _Kept:
         self.context: Context | None = None
         self.inputs: tuple[str, ...] = ()
         """Absolute paths that the context was read from."""
+        self.before: str | None = None
+        """The run whose living sandbox is gone on with."""
         self.past: Past | None = None
         """A run of the journal whose steps come first."""
 
@@ -179,6 +181,7 @@ class Desk:
             raise
         finally:
             self._prepare()
+        kept.before = answer.run_id
         kept.past = None  # its steps are taken; whatever follows here goes on from the sandbox
         self._keep(answer.run_id, kept)
         return answer
@@ -207,6 +210,7 @@ class Desk:
             "resources": to_json(own.resources),
             "packages": list(own.packages),
             "base_url": own.base_url,
+            "continues": kept.before,
             "input": kept_input(kept.context, kept.inputs),
         }
         if again is not None:
