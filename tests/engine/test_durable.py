@@ -397,3 +397,14 @@ async def test_a_run_that_went_on_in_a_sandbox_that_is_gone_is_refused(runs: Run
     for again in (runs.rlm(ByTurn([])).fork(second.run_id), runs.rlm(ByTurn([])).replay(second.run_id)):
         with pytest.raises(InvalidArgument, match="that is gone"):
             await again
+
+
+@pytest.mark.parametrize("code", ["llm_query('same', memo=True)", "llm_query_batched(['same'], memo=True)"])
+async def test_answers_that_are_shared_are_shared_with_what_was_asked_before_the_break(
+    runs: Runs, code: str
+) -> None:
+    model = ByTurn([cell(f"a = {code}\nprint(a)"), cell(f"b = {code}\nprint(b)"), "FINAL_VAR(b)"], sub=sub)
+    run = await runs.broken(model, "What? 2")
+    answer = await runs.resumed(model, run)
+    assert "<same>" in str(answer.value)
+    assert model.asked == ["What? 2", "What? 3"]

@@ -117,6 +117,9 @@ class Recorded:
             "call.finished", call_id=number, ok=not found.failure, failed=0, usage=to_json(Usage()), **told
         )
 
+    def remember(self, call: Call, known: KnownCall) -> None:
+        """Nothing: no model is asked here."""
+
 
 def earlier(past: Past, redone: Redone | None) -> str:
     """What the model is told of the run that its question follows."""

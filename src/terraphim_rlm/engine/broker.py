@@ -133,6 +133,17 @@ class Broker:
             return
         call.task = asyncio.get_running_loop().create_task(self._answer(work, call, known))
 
+    def remember(self, call: Call, known: KnownCall) -> None:
+        """Lets identical sub-calls that share answers have what this one was answered from the record."""
+        prompts, values = call.args.get("prompts", [call.args.get("prompt")]), known.value
+        if known.failure is not None or not call.op.startswith("llm_query") or not _shares(call.args):
+            return
+        said = values if isinstance(values, list) else [{"value": values}]
+        for prompt, each in zip(prompts, said, strict=False):
+            if isinstance(each.get("value"), str):
+                request = self._request({**call.args, "prompt": prompt})
+                self._sharing.remember(self._model, request, ModelReply(each["value"]))
+
     def _at_once(self, call: Call) -> bool:
         """Answers when the model needs no waiting; errors are answers, too."""
         try:

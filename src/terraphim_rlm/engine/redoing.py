@@ -24,6 +24,10 @@ class Answering(Protocol):
 
     def __call__(self, call: Call, known: KnownCall | None = None) -> None: ...
 
+    def remember(self, call: Call, known: KnownCall) -> None:
+        """Takes note of what a sub-call was answered from the record."""
+        ...
+
 
 class Redo:
     """One cell; with no record of it, it is done as any other."""
@@ -79,6 +83,7 @@ class Redo:
                 return
         elif known.settled and not (strict and known.nodes):
             _answer(call, known, self._loud.told(True))
+            self._handler.remember(call, known)
             return
         elif strict and not known.nodes:
             call.fail(ScriptExhausted(f"The record ends before this {call.op} was answered."))
