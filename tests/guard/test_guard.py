@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import ExecutionResult, Finding, Verdict
+from terraphim_rlm.guard.default import default_guard
 from terraphim_rlm.guard.judging import MOST_FINDINGS, Guard, joined, refusal, runs
+from terraphim_rlm.guard.safety import process
 
 pytestmark = pytest.mark.anyio
 SEVERE = Finding("a", "high", 0, 2, "It is bad.", "Do not.")
@@ -106,3 +110,20 @@ def test_a_result_carries_its_verdict_through_json() -> None:
     result = ExecutionResult("exec-1", "blocked", verdict=Verdict("block", (SEVERE,)))
 
     assert ExecutionResult.from_json(result.to_json()).verdict == result.verdict
+
+
+async def test_without_room_for_a_process_code_is_blocked_unread_and_read_once_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    guard = default_guard()
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "start", full)
+        guard.warm()
+        verdict = await guard.verdict("print(1)", "python")
+    assert verdict.decision == "block"
+    assert "Too many open files" in verdict.findings[0].message
+    assert (await guard.verdict("print(1)", "python")).findings != verdict.findings
+    await guard.close()

@@ -42,7 +42,8 @@ class SafetyJudge:
     def warm(self) -> None:
         """Starts a reader if there is none; returns before it is ready."""
         if not self._idle and (self._places is None or not self._places.locked()):
-            self._idle.append(Reader())
+            with contextlib.suppress(OSError):  # there is no room for one now; who asks will be told
+                self._idle.append(Reader())
 
     async def judge(self, code: str, language: str) -> Verdict:
         """See `Judge.judge`."""
@@ -72,7 +73,11 @@ class SafetyJudge:
         return None
 
     async def _asked(self, code: str, language: str) -> Verdict:
-        reader = self._idle.pop() if self._idle else Reader()
+        try:
+            reader = self._idle.pop() if self._idle else Reader()
+        except OSError as error:
+            told = f"It was given up unread: there is no room for a process that reads it ({error.strerror})."
+            return _whole(code, "unread", told, "Raise the limits of this process, and try again.")
         try:
             await reader.ready(_START_SECONDS)
             found = await reader.ask(code, language, SECONDS)

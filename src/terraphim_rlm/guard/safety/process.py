@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,15 @@ class Reader:
         self._socket = ours
         self._is_ready = False
         script = str(Path(__file__).with_name("start.py"))
-        with theirs:
+        with ExitStack() as undone, theirs:
+            undone.enter_context(ours)
             self._process: subprocess.Popen[bytes] | None = start(
                 [sys.executable, "-I", "-S", script, str(theirs.fileno()), *_places()],
                 pass_fds=(theirs.fileno(),),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+            undone.pop_all()
 
     async def ready(self, seconds: float) -> None:
         """Waits until it can be asked.

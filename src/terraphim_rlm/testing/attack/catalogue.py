@@ -18,10 +18,9 @@ from terraphim_rlm.testing.attack.model import Severity
 LACKING: Mapping[str, str] = {
     "admission": "needs a service that admits sandboxes by the memory that is left, which is not built",
     "cloud": "needs the backend of a cloud provider, which is not built",
-    "docker": "needs the backend of a container engine, which is not built",
+    "docker": "is a matter of a container engine, whose backend this table does not try",
     "egress": "must reach a host to be tried, and none may be: `tests/egress` tries it over plain sockets",
     "firecracker": "needs the backend of virtual machines, which is not built",
-    "guard": "needs the guard that reads code before it runs, which is not built",
     "rich-output": "needs outputs that are shown as pages and pictures, which are not built",
     "soak": "is a matter of hours: `--tier soak`",
     "statement": "no test shows its absence; the threat model says that it is not held back",
