@@ -80,7 +80,7 @@ class Tunnel:
             except BlockingIOError:
                 return
             except OSError:
-                data, ancillary = b"", []
+                data, ancillary, flags = b"", [], 0
             fds = descriptors(ancillary)
             if not data:
                 self.close()
