@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.guard import judging
 
@@ -23,9 +24,13 @@ def library_of(guard: Guard) -> Library | None:
     return guard.library if isinstance(guard, judging.Guard) else None
 
 
-def described(knowledge: Knowledge) -> tuple[str, list[str]]:
-    """A graph's name and the concepts that its documents name most."""
-    return knowledge.thesaurus.name, [concept.name for concept in knowledge.graph.top(_EXAMPLES)]
+def told_of(knowledge: Knowledge | None) -> str:
+    """What a model is told of a graph: its name, and the concepts that its documents name most."""
+    if knowledge is None:
+        return ""
+    return prompts.knowledge(
+        knowledge.thesaurus.name, [concept.name for concept in knowledge.graph.top(_EXAMPLES)]
+    )
 
 
 async def terms_of(library: Library | None, asked: Any) -> list[str]:

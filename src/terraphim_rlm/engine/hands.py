@@ -14,7 +14,7 @@ from terraphim_rlm.engine import prompts
 from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
-from terraphim_rlm.engine.concepts import described
+from terraphim_rlm.engine.concepts import told_of
 from terraphim_rlm.engine.gate import Entry, Gate
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise
@@ -108,9 +108,7 @@ class Hands:
     def bounds(self) -> str:
         """What the model has to know of how long a cell and a sub-prompt may be."""
         bounds = prompts.bounds(CELL_SECONDS, self._broker.prompt_characters)
-        knowledge = self._broker.knowledge
-        graph = "" if knowledge is None else prompts.knowledge(*described(knowledge))
-        return prompts.network(self._sandbox.resources.network) + graph + bounds
+        return prompts.network(self._sandbox.resources.network) + told_of(self._broker.knowledge) + bounds
 
     async def do(self, turn: int, commands: Sequence[Command]) -> Done:
         """Runs commands until one fails or one finishes."""
