@@ -54,7 +54,6 @@ class Tree:
         self.data = code.encode("utf-8", "surrogatepass")
         self.notes = notes
         self.names: dict[str, Any] = {}
-        self._argument_rules = tuple(rule_set().texts("argument", notes.language))
         self._ascii = len(self.data) == len(code)
 
     def span(self, node: Any) -> tuple[int, int]:
@@ -102,9 +101,8 @@ class Tree:
 
     def looked_at(self, text: str, span: tuple[int, int]) -> None:
         if len(text) < _MOST_TEXT:
-            for rule in self._argument_rules:
-                if rule.regex is not None and rule.regex.search(text):
-                    self.notes.find(rule, span)
+            for rule in rule_set().broken("argument", self.notes.language, text):
+                self.notes.find(rule, span)
 
     def shell(self, line: Any, node: Any) -> None:
         """A line for the shell."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from terraphim_rlm.guard.safety import folding, python_lookups, python_names
 from terraphim_rlm.guard.safety.folding import UNKNOWN
 from terraphim_rlm.guard.safety.python_names import Bound, Class, Function, Partial, Ref, Scope
+from terraphim_rlm.guard.safety.rules import rule_set
 
 if TYPE_CHECKING:
     from terraphim_rlm.guard.safety.python_expressions import Expressions as Reader
@@ -202,9 +203,8 @@ def _as_text(value: Any) -> str | None:
 def _looked_at(reader: Reader, text: str, span: tuple[int, int]) -> None:
     """A constant that some call is given: paths and hosts of note."""
     if len(text) < 4096:
-        for rule in reader.argument_rules:
-            if rule.regex is not None and rule.regex.search(text):
-                reader.notes.find(rule, span)
+        for rule in rule_set().broken("argument", "python", text):
+            reader.notes.find(rule, span)
 
 
 def _first(args: list[Any], keywords: dict[str, Any], *names: str) -> Any:

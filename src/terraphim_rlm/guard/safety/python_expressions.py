@@ -11,9 +11,8 @@ from terraphim_rlm.guard.safety import folding, python_calls, python_names
 from terraphim_rlm.guard.safety.folding import UNKNOWN
 from terraphim_rlm.guard.safety.notes import Notes
 from terraphim_rlm.guard.safety.python_names import Function, Ref, Scope
-from terraphim_rlm.guard.safety.rules import rule_set
 
-_MOST_STEPS = 60_000
+_MOST_STEPS = 20_000
 """Nodes that are gone through more than once, in loops and in functions."""
 _HUGE = 1 << 27
 
@@ -38,8 +37,6 @@ class Expressions(ABC):
         self.steps = 0
         self.loops = 0
         self._seen: set[int] = set()
-        self.argument_rules = tuple(rule_set().texts("argument", "python"))
-        """Rules on constants that any call is given."""
 
     # places
 

@@ -87,6 +87,7 @@ class RuleSet:
                 else:
                     self._exact.setdefault((rule.match, name), []).append(rule)
         self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
+        self._filters: dict[tuple[str, str], tuple[re.Pattern[str], tuple[Rule, ...]]] = {}
 
     def of(self, kind: str, name: str) -> tuple[Rule, ...]:
         """Rules that match this name."""
@@ -104,6 +105,17 @@ class RuleSet:
         for rule in self.rules:
             if rule.match == kind and (not rule.languages or language in rule.languages):
                 yield rule
+
+    def broken(self, kind: str, language: str, text: str) -> list[Rule]:
+        """Rules of a kind whose pattern is found in a text."""
+        known = self._filters.get((kind, language))
+        if known is None:
+            rules = tuple(rule for rule in self.texts(kind, language) if rule.regex is not None)
+            any_of = "|".join(f"(?:{rule.regex.pattern})" for rule in rules if rule.regex is not None)
+            known = self._filters[kind, language] = (re.compile(any_of or r"(?!)"), rules)
+        if known[0].search(text) is None:
+            return []
+        return [rule for rule in known[1] if rule.regex is not None and rule.regex.search(text)]
 
     def pairs(self, language: str) -> Iterator[Rule]:
         """Rules on several things together."""

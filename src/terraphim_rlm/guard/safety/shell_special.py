@@ -30,6 +30,12 @@ def _source(command: Command) -> Flow:
     return Flow()
 
 
+_CHOSEN = frozenset(
+    ["-name", "-iname", "-path", "-ipath", "-regex", "-type", "-mtime", "-mmin", "-newer", "-size", "-empty", "-user", "-perm"]
+)
+"""Tests by which `find` takes some of what it finds."""
+
+
 def _find(command: Command) -> Flow | None:
     args = command.args
     roots = [each for each in args if not each.startswith(("-", "(", "!", ";"))][:1]
@@ -40,7 +46,7 @@ def _find(command: Command) -> Flow | None:
                 [word.replace("{}", roots[0] if roots else UNKNOWN) for word in args[number + 1 : end]],
                 Flow(),
             )
-    if "-delete" in args:
+    if "-delete" in args and _CHOSEN.isdisjoint(args):
         command.notes.note("command", "find-delete", command.span, args)
     return Flow()
 

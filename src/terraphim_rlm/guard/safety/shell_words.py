@@ -28,6 +28,7 @@ _LETTERS = {
 }
 _NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!-]")
 _BRACES = re.compile(r"\{([^{}\s]*)\}")
+_SPECIAL = re.compile(r"[\\\"'$`<>{]")
 _EMPTY = frozenset("@*")
 _HOME = {
     "$": "self",
@@ -74,6 +75,8 @@ class Expander:
 
     def fields(self, raw: str) -> list[str]:
         """The words that one raw word becomes."""
+        if _SPECIAL.search(raw) is None:
+            return [raw] if raw else []
         found = []
         for each in _braced(raw) if ("{" in raw and "," in raw) or ("{" in raw and ".." in raw) else [raw]:
             text = self.text(each)
@@ -82,6 +85,8 @@ class Expander:
 
     def text(self, raw: str, *, quoted: bool = False) -> str:
         """A raw word expanded, its fields divided by `BREAK`."""
+        if _SPECIAL.search(raw) is None:
+            return raw
         out: list[str] = []
         at, size, double = 0, len(raw), quoted
         while at < size:

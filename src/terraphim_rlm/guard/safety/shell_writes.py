@@ -54,21 +54,11 @@ _SCRIPTS = {
 def look(text: str, span: tuple[int, int], notes: Notes, *, writes: bool = False) -> None:
     """Paths and hosts of note in a word."""
     if len(text) < 4096:
-        for rule in _argument_rules():
-            if rule.regex is not None and rule.regex.search(text):
-                notes.find(rule, span)
-        if writes:
-            for rule in _write_rules():
-                if rule.regex is not None and rule.regex.search(text):
-                    notes.find(rule, span)
-
-
-def _argument_rules() -> list[Any]:
-    return list(rule_set().texts("argument", "bash"))
-
-
-def _write_rules() -> list[Any]:
-    return list(rule_set().texts("write", "bash"))
+        rules = rule_set()
+        for rule in rules.broken("argument", "bash", text):
+            notes.find(rule, span)
+        for rule in rules.broken("write", "bash", text) if writes else ():
+            notes.find(rule, span)
 
 
 def wrote(path: str, said: Flow, span: tuple[int, int], notes: Notes) -> None:
