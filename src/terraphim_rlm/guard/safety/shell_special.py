@@ -31,7 +31,21 @@ def _source(command: Command) -> Flow:
 
 
 _CHOSEN = frozenset(
-    ["-name", "-iname", "-path", "-ipath", "-regex", "-type", "-mtime", "-mmin", "-newer", "-size", "-empty", "-user", "-perm"]
+    [
+        "-name",
+        "-iname",
+        "-path",
+        "-ipath",
+        "-regex",
+        "-type",
+        "-mtime",
+        "-mmin",
+        "-newer",
+        "-size",
+        "-empty",
+        "-user",
+        "-perm",
+    ]
 )
 """Tests by which `find` takes some of what it finds."""
 
