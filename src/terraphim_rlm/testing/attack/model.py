@@ -15,10 +15,11 @@ Severity = Literal["P0", "P1", "P2"]
 """P0: escape, leak, or another tenant touched. P1: a hang, a leak of resources, a wrong status. P2: quality."""
 
 Need = Literal[
-    "network", "bottle", "memory-group", "pids-group", "cpu-group", "service", "rust", "go", "root"
+    "network", "bottle", "memory-group", "pids-group", "cpu-group", "service", "rust", "go", "root", "keeper"
 ]
 """`network`: a network namespace of the harness with sinks; `bottle`: a throwaway host. `..-group`: the backend's limit
-holds a whole group. `service`: the daemon of sessions. `rust`, `go`: their compilers. `root`: to be root."""
+holds a whole group. `service`: the daemon of sessions. `rust`, `go`: their compilers. `root`: to be root.
+`keeper`: bubblewrap's, which the row looks at or stops."""
 
 SMALL = Resources(memory_mb=256, cpus=1.0, pids=64, disk_mb=64, output_bytes=1 << 20)
 SECONDS = 5.0

@@ -146,6 +146,6 @@ ROWS = (
         (Step(_DROPS, expect=("timeout",), timeout=2.0), Step("print(40 + 2)")),
         check=lambda seen: "" if seen[-1].stdout == "42\n" else "the sandbox did not go on working",
     ),
-    Row("C22", "P1", "stands still past its time-out, then goes on", act=stands_still),
+    Row("C22", "P1", "stands still past its time-out, then goes on", act=stands_still, needs=("keeper",)),
     Row("C25", "P0", "asks a million times and never reads an answer", act=never_reads, off=("bounded-answers",)),
 )  # fmt: skip

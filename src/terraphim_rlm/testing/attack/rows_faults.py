@@ -231,7 +231,7 @@ ROWS = (
     Row("K09", "P1", "fails at each step of its start", act=fails_to_start, most=120.0),
     Row("K10", "P1", "starts where descriptors, memory or processes have run out", act=has_no_room, most=120.0),
     Row(
-        "K11", "P0", "asks for a sandbox where none can be", act=has_no_backend, needs=("bottle",), most=120.0,
+        "K11", "P0", "asks for a sandbox where none can be", act=has_no_backend, needs=("bottle", "keeper"), most=120.0,
         no_control="the product has no weaker way to run code, to which it could fall",
     ),
     Row("K20", "P1", "leaves its process id to another before it is killed", act=reuses_its_pid, needs=("bottle", "root")),

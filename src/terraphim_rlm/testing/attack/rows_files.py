@@ -32,7 +32,8 @@ everything = b"\\n".join(before)
 for word in (b"@CANARY_FOLDER@", b"@SECRET_NAME@", b"canary-"):
     if word in everything: harm("saw", word)
 for name in ("cmdline", "keys", "key-users", "timer_list", "kcore"):
-    if data := read("/proc/" + name, 200): harm("read /proc/" + name, len(data), "bytes")
+    data = read("/proc/" + name, 200)
+    if data and b"-gvisor quiet" not in data: harm("read /proc/" + name, len(data), "bytes")  # that is no host's
 tried(len(before))
 """
 
