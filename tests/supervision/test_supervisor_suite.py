@@ -245,6 +245,41 @@ async def test_a_call_after_the_end_is_refused_and_one_on_its_way_is_not_forgott
         await supervisor.start_child(stage.spec("b"))
 
 
+async def test_a_call_behind_the_end_in_the_inbox_is_told_of_it(stage: Stage) -> None:
+    supervisor = stage.supervisor(stage.spec("a"))
+    await supervisor.start()
+    call = asyncio.ensure_future(supervisor.terminate_child("a"))
+    await asyncio.sleep(0)  # it stands in the inbox, and the supervisor has not looked yet
+    supervisor.ask()
+    async with asyncio.timeout(10):
+        with pytest.raises(ChildError) as refused:
+            await call
+    assert await state_of(refused) == "over"
+
+
+async def test_leaving_is_hurried_by_a_cancellation_also_past_a_child_that_is_waited_for(
+    stage: Stage,
+) -> None:
+    stage.deaf.add("a")
+    entered = asyncio.Event()
+
+    async def owner() -> None:
+        async with stage.supervisor(stage.spec("a", shutdown="infinity")):
+            entered.set()
+            await asyncio.Event().wait()
+
+    owning = asyncio.ensure_future(owner())
+    await entered.wait()
+    owning.cancel()
+    while "ask a" not in stage.log:
+        await asyncio.sleep(0)
+    owning.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await owning
+    assert stage.took()[-1] == "kill a"
+
+
 # normal, shutdown and abnormal termination
 
 TABLE = [
@@ -448,6 +483,28 @@ async def test_significant_bystander_and_terminate_child_do_not_end_it(stage: St
         await supervisor.start_child(stage.spec("s", restart="transient", significant=True))
         await supervisor.terminate_child("s")
         assert states(supervisor) == {"a": "running", "s": "down"}
+
+
+async def test_all_significant_counts_one_that_is_being_restarted_as_alive(stage: Stage) -> None:
+    gate = asyncio.Event()
+
+    async def later(seconds: float) -> None:
+        await gate.wait()
+
+    from terraphim_rlm.supervision.spec import Backoff
+
+    specs = [stage.spec(name, restart="transient", significant=True) for name in "ab"]
+    flags = {"auto_shutdown": "all_significant", "backoff": Backoff(1.0), "later": later}
+    async with stage.supervisor(*specs, **flags) as supervisor:
+        stage.puppets["a"].end(CRASH)
+        stage.puppets["b"].end(NORMAL)
+        await supervisor.settled()
+        assert states(supervisor) == {"a": "restarting", "b": "down"}
+        gate.set()
+        while states(supervisor)["a"] != "running":
+            await asyncio.sleep(0)
+        stage.puppets["a"].end(NORMAL)
+        assert (await supervisor.wait()).why == "auto_shutdown: a"
 
 
 async def test_significant_escalation_a_supervisor_that_ends_is_its_parents_significant_child(
