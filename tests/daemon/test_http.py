@@ -208,6 +208,7 @@ BODIES = {
     "a variable that takes over": b'{"code": "1", "env": {"LD_PRELOAD": "/x"}}',
     "a variable with a nul": b'{"code": "1", "env": {"A": "\\u0000"}}',
     "a variable that is a list": b'{"code": "1", "env": {"A": []}}',
+    "no base 64 beyond ASCII": b'{"code": "1", "stdin_base64": "\\u00ec"}',
     "no base 64": b'{"code": "1", "stdin_base64": "***"}',
     "input twice": b'{"code": "1", "stdin": "a", "stdin_base64": "YQ=="}',
     "a shell with a nul": b'{"code": "\\u0000", "language": "sh"}',

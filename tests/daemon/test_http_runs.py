@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,21 @@ def test_errors_of_a_chat_have_openais_shape(house: Daemon, body: Any) -> None:
     assert 400 <= found.status < 500
     assert set(found.json["error"]) == {"message", "type", "param", "code"}
     assert found.json["error"]["type"] == "invalid_request_error"
+
+
+def test_a_body_of_very_many_small_pieces_does_not_stop_the_daemon(house: Daemon) -> None:
+    """Found by a fuzzer: a million complaints about one request took longer than the loop may stand still."""
+    part = {"type": "image", "text": ""}
+    message = {"role": 0, "content": [part] * 400}
+    seconds = []
+    for body in ([message] * 500, [{"role": "user", "content": [part] * 100}] * 1000):
+        began = time.monotonic()
+        found = house.ask("POST", "/v1/chat/completions", {"model": "rlm/default", "messages": body})
+        seconds.append(time.monotonic() - began)
+        assert (found.status, found.json["error"]["type"]) == (422, "invalid_request_error")
+        assert len(found.body) < 5000
+    assert house.ask("GET", "/health").status == 200
+    assert max(seconds) < 25
 
 
 CLIENT = """

@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 from typing import Self, TextIO
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 30.0
 
 
 class Watchdog:

@@ -32,6 +32,8 @@ LONG = 8_000
 """Characters; a longer message becomes input."""
 _MOST_QUESTION = 4_000
 _PIECE = 1_000
+_MOST_MESSAGES, _MOST_PARTS = 1_000, 100
+"""Looked at one by one, in the loop that serves everybody: long texts are cheap, many small ones are not."""
 _PING_SECONDS = 10.0
 
 
@@ -48,7 +50,7 @@ class Part(_Open):
 
 class MessageBody(_Open):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(max_length=1000)]
+    content: str | Annotated[list[Part], Field(fail_fast=True, max_length=_MOST_PARTS)]
 
     @property
     def text(self) -> str:
@@ -72,7 +74,7 @@ class ChatBody(_Open):
     """What is taken of a request."""
 
     model: Annotated[str, Field(max_length=4200)]
-    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=10_000)]
+    messages: Annotated[list[MessageBody], Field(fail_fast=True, min_length=1, max_length=_MOST_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None

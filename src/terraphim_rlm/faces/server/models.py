@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,7 +88,7 @@ class ExecutionBody(Body):
                 raise InvalidArgument("Give stdin or stdin_base64, not both.")
             try:
                 stdin = base64.b64decode(self.stdin_base64, validate=True)
-            except binascii.Error as error:
+            except ValueError as error:  # binascii.Error, or letters beyond ASCII
                 raise InvalidArgument(f"stdin_base64 is not base 64: {error}.") from None
         return Execution(self.code, self.language, self.timeout, stdin, self.env, self.cwd, self.wait)
 
