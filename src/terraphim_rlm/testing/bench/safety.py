@@ -136,13 +136,9 @@ async def _speed(judge: SafetyJudge, language: str, text: str, sizes: Sizes) -> 
         verdict = await judge.judge(f"{text}\n# {number}\n", language)
         taken.append((time.perf_counter() - began) * 1000)
         assert verdict.decision == "allow", verdict
-    return row(
-        f"verdict on {len(text) / 1024:.1f} KB of {language}",
-        "ms",
-        taken[sizes.repeats // 4 :],
-        5,
-        why="warm, no two alike",
-    )
+    name = f"verdict on {sizes.characters // 1024} KB of {language}"
+    why = f"warm, no two alike; {len(text):,} characters"
+    return row(name, "ms", taken[sizes.repeats // 4 :], 5, why=why)
 
 
 HOSTILE = {
