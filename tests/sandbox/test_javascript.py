@@ -91,3 +91,11 @@ async def test_code_that_spoils_its_interpreter_spoils_nothing_else(box: Sandbox
     assert (await box.run("print(x)")).stdout == "1\n"
     await box.run("process.reallyExit(0)", "javascript", timeout=3)
     assert (await box.run("console.log('back')", "javascript")).stdout in ("back\n", "")
+
+
+async def test_input_can_be_read_at_once_by_a_node_that_waits_for_it(box: Sandbox) -> None:
+    await box.run("1", "javascript")
+    for number in range(15):
+        code = "console.log(require('fs').readFileSync(0, 'utf8'))"
+        result = await box.run(code, "javascript", stdin=str(number))
+        assert (result.status, result.stdout) == ("ok", f"{number}\n"), result.error

@@ -281,7 +281,11 @@ function cut(text) {
 function entered(wanted) {
   const steps = [];
   const undo = () => {
-    for (let step = steps.length - 1; step >= 0; step--) steps[step]();
+    for (let step = steps.length - 1; step >= 0; step--) {
+      try {
+        steps[step]();
+      } catch {} // the others all the same
+    }
   };
   if (wanted === undefined) return undo;
   try {

@@ -5,6 +5,7 @@ Its state is memory that cannot be forked; it comes back by running its cells ag
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from terraphim_rlm.sandbox.contract import Request
+from terraphim_rlm.sandbox.keeper.waiting import settle
+from terraphim_rlm.sandbox.languages.command import BASH
 from terraphim_rlm.sandbox.languages.living import Parked
 from terraphim_rlm.sandbox.languages.python import Interpreter
 from terraphim_rlm.sandbox.link.execution import CellEnd
@@ -37,6 +40,8 @@ _MOST_CELLS = 1_000
 _MOST_BYTES = 8 << 20
 """Of the cells that are kept to run again, with their input."""
 _LEAST_SECONDS = 10.0
+_HOLD = "echo; read -r"
+"""Holds standard input, and says when: before it is a program of its own, nobody in the sandbox may look at its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,10 @@ class Node(Interpreter):
             null = room.null(os.O_RDWR)
             held, _release = room.pipe()
             data = room.sealed("stdin", [stdin])
-            holder = await self._guest.spawn(["/bin/cat"], "/", {}, (held, null, null, data))
+            with Room() as theirs:
+                told, tell = room.pipe(writer=theirs)
+                holder = await self._guest.spawn([BASH, "-c", _HOLD], "/", {}, (held, tell, null, data))
+            await _readable(self._loop, told)
             yield f"/proc/{holder.pid}/fd/3"
 
     def _remember(self, request: Request, end: CellEnd) -> None:
@@ -173,6 +181,15 @@ class Node(Interpreter):
             if cell.ok != (not end.report):
                 failed.append(number)
         return tuple(failed)
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    ready = loop.create_future()
+    loop.add_reader(fd, settle, ready, None)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
 
 
 @cache
