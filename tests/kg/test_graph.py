@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kg_kit import graph, graph_file
 
@@ -78,6 +78,7 @@ def test_a_search_ranks_documents_that_name_more_of_its_concepts_first() -> None
 joins = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=16)
 
 
+@settings(database=None, deadline=None)
 @given(joins)
 def test_connectivity_is_what_a_walk_through_the_graph_finds(pairs: list[tuple[int, int]]) -> None:
     writer = Writer("numbers")

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terraphim_rlm.guard.kg.matcher import Matcher, key
@@ -78,6 +78,7 @@ some_terms = st.lists(
 )
 
 
+@settings(database=None, deadline=None)
 @given(some_terms, texts)
 def test_a_match_is_its_term_at_its_place_and_none_overlaps_another(terms: list[str], text: str) -> None:
     end = 0
@@ -108,11 +109,13 @@ def plainly(terms: list[str], text: str) -> list[tuple[int, int]]:
 plain_terms = st.lists(st.text("abc ", min_size=1, max_size=6), max_size=6)
 
 
+@settings(database=None, deadline=None)
 @given(plain_terms, st.text("abcABC \n", max_size=60))
 def test_the_automaton_finds_what_a_plain_search_finds(terms: list[str], text: str) -> None:
     assert [(match.start, match.end) for match in Matcher(terms).find(text)] == plainly(terms, text)
 
 
+@settings(database=None, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_searched_and_each_place_is_one_of_its_own(text: str) -> None:
     for match in Matcher(TERMS).find(text):

@@ -104,6 +104,7 @@ entries = st.dictionaries(
 )
 
 
+@settings(database=None, deadline=None)
 @given(
     st.binary(max_size=60) | st.builds(lambda data: json.dumps({"name": "x", "data": data}).encode(), entries)
 )
@@ -149,7 +150,7 @@ def test_links_pipes_and_missing_files_are_not_waited_for_or_followed(tmp_path: 
         read_thesaurus(tmp_path / "none.json")
 
 
-@settings(max_examples=50)
+@settings(database=None, deadline=None)
 @given(
     st.lists(
         st.sampled_from(

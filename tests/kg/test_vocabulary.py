@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kg_kit import graph, graph_file
 
@@ -100,6 +100,7 @@ SIGNS = [
 ]
 
 
+@settings(database=None, deadline=None)
 @given(
     st.lists(st.sampled_from(SIGNS), max_size=40).map("".join),
     st.sampled_from(["python", "bash", "javascript", "rust", "go", "text"]),
