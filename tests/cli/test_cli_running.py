@@ -36,7 +36,7 @@ class Asked:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "TRLM_DATA": str(self.data),
-            "TRLM_CONFIG": "/none",
+            "TRLM_CONFIG": str(folder / "none"),
         }
         self.process = subprocess.Popen(
             [str(TRLM), "ask", "How many?", str(self.text), "--model", f"manual:{self.model}", "--jsonl"],
@@ -80,7 +80,7 @@ def watching(asked: Asked) -> Iterator[subprocess.Popen[str]]:
         "PATH": os.environ["PATH"],
         "HOME": str(asked.data),
         "TRLM_DATA": str(asked.data),
-        "TRLM_CONFIG": "/none",
+        "TRLM_CONFIG": str(asked.data / "none"),
     }
     command = [str(TRLM), "runs", "watch", asked.run, "--jsonl"]
     with subprocess.Popen(

@@ -16,6 +16,7 @@ _OTHERS = (
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "DATE"),
     (r"\b\d+(\.\d)? s\b", "SECONDS"),
     (r"\b\d{1,3}(,\d{3})+\b|\b\d{12,}\b", "NUMBER"),
+    (r"\b\d+\.\d kB\b", "SIZE"),
     (r" {2,}", "  "),  # columns are as wide as their widest entry
 )
 """What is another one each time, as the page itself says."""
