@@ -18,6 +18,7 @@ from typing import Any
 from terraphim_rlm.core import process
 from terraphim_rlm.guard.kg.matcher import key
 from terraphim_rlm.guard.kg.thesaurus import Thesaurus
+from terraphim_rlm.testing.bench import terraphim_work
 from terraphim_rlm.testing.bench.peers import Peer, python_of
 
 PEER = Peer("terraphim-automata", "terraphim-automata==1.0.0")
@@ -53,15 +54,23 @@ def worked(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "asked.json")
         file.write_text(json.dumps(asked), encoding="utf-8")
-        try:
-            ended = process.run([interpreter, "-I", str(_SCRIPT), str(file)], timeout=_SECONDS + seconds)
-        except subprocess.TimeoutExpired:
-            raise OSError("it was not done in time") from None
-    if ended.returncode:
-        raise OSError(ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "it failed")
-    told = json.loads(ended.stdout)
+        told = (
+            terraphim_work.main(str(file))
+            if interpreter == sys.executable
+            else _elsewhere(interpreter, file, seconds)
+        )
     told["matches"] = [[(start, end, term) for start, end, term in each] for each in told["matches"]]
     return dict(told)
+
+
+def _elsewhere(interpreter: str, file: Path, seconds: float) -> dict[str, Any]:
+    try:
+        ended = process.run([interpreter, "-I", str(_SCRIPT), str(file)], timeout=_SECONDS + seconds)
+    except subprocess.TimeoutExpired:
+        raise OSError("it was not done in time") from None
+    if ended.returncode:
+        raise OSError(ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or "it failed")
+    return dict(json.loads(ended.stdout))
 
 
 def differences(thesaurus: Thesaurus, text: str, theirs: Sequence[Place]) -> Counter[str]:
