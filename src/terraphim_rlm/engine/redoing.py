@@ -62,7 +62,7 @@ class Redo:
             return result, []
         before = known.result
         why = self._strange or _difference(before, result)
-        if known.is_left_out:
+        if known.is_left_out and before.status != "blocked":  # of which nothing had run
             why = f"it ended by {before.status} and was left out"
         if known.reached and not why:
             why = f"it reached {', '.join(sorted(known.reached))[:_MOST_SHOWN]} once more"
