@@ -10,7 +10,7 @@ import pytest
 
 from terraphim_rlm.core.errors import InvalidArgument
 from terraphim_rlm.core.values import ExecutionResult, Finding, Verdict
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.default import make_guard
 from terraphim_rlm.guard.judging import MOST_FINDINGS, Guard, joined, refusal, runs
 from terraphim_rlm.guard.safety import process
 
@@ -118,7 +118,7 @@ async def test_without_room_for_a_process_code_is_blocked_unread_and_read_once_t
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    guard = default_guard()
+    guard = make_guard()
     with monkeypatch.context() as patched:
         patched.setattr(process, "start", full)
         guard.warm()

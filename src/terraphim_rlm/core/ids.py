@@ -6,7 +6,6 @@ The 26 characters are Crockford's base 32, so ids sort by time as text (the layo
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from typing import Literal
@@ -15,7 +14,6 @@ Kind = Literal["run", "node", "exec", "vm", "snap", "sess", "event"]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
-_ID = re.compile(r"(run|node|exec|vm|snap|sess|event)-[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 class _Random:
@@ -43,8 +41,3 @@ def new_id(kind: Kind) -> str:
     """A fresh id of `kind`; unguessable, and later ids sort after earlier ones."""
     value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(_RANDOM.take(10), "big")
     return f"{kind}-{''.join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -10, -10)])}"
-
-
-def is_id(text: str) -> bool:
-    """Whether `text` has the form of an id."""
-    return _ID.fullmatch(text) is not None

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from terraphim_rlm.guard.kg.vocabulary import Strictness
 
 
-def default_guard(mode: GuardMode = "block") -> Guard:
-    """The safety rules. Whoever makes it closes it."""
-    return Guard([SafetyJudge()], mode)
-
-
 def make_guard(
     mode: GuardMode = "block",
     *,

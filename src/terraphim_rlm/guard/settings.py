@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from terraphim_rlm.core.config import read_config
 from terraphim_rlm.core.errors import ConfigInvalid, InvalidArgument
 from terraphim_rlm.core.paths import config_file
 from terraphim_rlm.guard.asking import ASK_SECONDS, Decider
@@ -39,15 +39,7 @@ def read_guard_settings() -> GuardSettings:
     Raises:
         ConfigInvalid: the file cannot be read, or a key is not known; the fix has the nearest one.
     """
-    path = config_file()
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("guard", {})
-    except FileNotFoundError:
-        return GuardSettings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid(
-            f"The configuration file {path} cannot be read: {error}", path=str(path)
-        ) from error
+    path, table = config_file(), read_config().get("guard", {})
     if not isinstance(table, dict):
         raise ConfigInvalid(f"{path}: guard must be a table, as in: [guard].", path=str(path))
     known = [field.name for field in fields(GuardSettings)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from terraphim_rlm.core.config import read_config
 from terraphim_rlm.core.errors import ConfigInvalid, InvalidArgument, ModelNotInstalled, UnknownModel
 from terraphim_rlm.core.paths import config_file
 from terraphim_rlm.llm.client import ModelClient
@@ -37,15 +37,7 @@ def read_settings() -> ModelSettings:
     Raises:
         ConfigInvalid: the file cannot be read, is not TOML, or one of them is not of its kind.
     """
-    path = config_file()
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ModelSettings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid(
-            f"The configuration file {path} cannot be read: {error}", path=str(path)
-        ) from error
+    path, table = config_file(), read_config()
     found = {field.name: table[field.name] for field in fields(ModelSettings) if field.name in table}
     for key, value in found.items():
         if key == "speculate":

@@ -6,7 +6,7 @@ from typing import Any
 
 from terraphim_rlm.core.errors import CodeBlocked, InvalidArgument
 from terraphim_rlm.core.values import SCHEMA_VERSION, Verdict, to_json
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.default import make_guard
 from terraphim_rlm.guard.text import judge_text
 from terraphim_rlm.sandbox.languages.table import SPOKEN, language
 
@@ -29,7 +29,7 @@ async def check(code: str, tongue: str) -> Verdict:
         name = language(tongue, SPOKEN).name
     except InvalidArgument as error:
         raise InvalidArgument(error.message, fix=f"{error.fix[:-1]}, or {TEXT}.", **error.details) from None
-    async with default_guard() as guard:
+    async with make_guard() as guard:
         return await guard.verdict(code, name)
 
 

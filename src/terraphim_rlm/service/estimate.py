@@ -14,7 +14,7 @@ from terraphim_rlm.engine.context import make_context
 from terraphim_rlm.engine.hands import CELL_SECONDS
 from terraphim_rlm.engine.prompts import Opening
 from terraphim_rlm.engine.task import Route, Task
-from terraphim_rlm.guard.null import NullGuard
+from terraphim_rlm.guard.judging import Guard
 from terraphim_rlm.llm.client import ModelClient
 from terraphim_rlm.llm.profiles import PROFILES
 from terraphim_rlm.llm.tokens import estimate as tokens_of
@@ -64,9 +64,7 @@ async def estimate(request: AskRequest) -> Estimate:
         check_wanted(schema, model.info, "auto", over_input=given is not None)
         context = None if given is None else make_context(given)
         try:
-            task = Task(
-                request.question, context, model, sub_model, request.limits, NullGuard(), schema=schema
-            )
+            task = Task(request.question, context, model, sub_model, request.limits, Guard([]), schema=schema)
             return _estimated(task)
         finally:
             if context is not None:

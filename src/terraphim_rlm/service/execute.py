@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
 from terraphim_rlm.core.values import ExecutionResult, Resources
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.default import make_guard
 from terraphim_rlm.guard.judging import GuardMode
 from terraphim_rlm.sandbox.contract import SandboxSpec
 from terraphim_rlm.sandbox.languages.table import SPOKEN, language
@@ -60,7 +60,7 @@ async def execute(
     check(execution)
     packages = normalised(request.packages)
     spec = SandboxSpec(request.resources, packages=packages, on_step=on_step)
-    guard = default_guard(request.guard)
+    guard = make_guard(request.guard)
     with Journal() as journal:
         async with guard, await choose(request.sandbox) as backend, Sandbox(backend, spec) as box:
             made = Made(backend.name, packages=packages, once=True, guard=request.guard)

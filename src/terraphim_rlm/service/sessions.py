@@ -16,7 +16,7 @@ from terraphim_rlm.core.errors import DaemonUnavailable, InvalidArgument, Sessio
 from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.sessions import SESSION_SECONDS, Session, gone
 from terraphim_rlm.core.values import ExecutionResult, Resources
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.default import make_guard
 from terraphim_rlm.guard.judging import GuardMode, check_mode
 from terraphim_rlm.sandbox.contract import Backend
 from terraphim_rlm.sandbox.link.streams import OnOutput
@@ -105,7 +105,7 @@ class Sessions:
         self._deadlines = asyncio.Event()
         """Set when the earliest may be another one."""
         self._tree: Supervisor | None = None
-        self._guard = default_guard()
+        self._guard = make_guard()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 

@@ -45,7 +45,6 @@ class NodeView:
     cell_count: int = 0
     loose_calls: int = 0
     """Sub-calls while no cell ran, such as those of the look-up."""
-    failed_calls: int = 0
     children: list[str] = field(default_factory=list)
     last: CellView | None = None
 
@@ -268,7 +267,6 @@ def _call_finished(tree: RunTree, node: NodeView, data: Mapping[str, Any]) -> No
     usage = usage_of(data)
     tree.usage += usage
     calls, failed = max(usage.calls, 1), _count(data, "failed")
-    node.failed_calls += failed
     if node.last is not None and node.last.status == "running":
         node.last.calls += calls
         node.last.failed += failed

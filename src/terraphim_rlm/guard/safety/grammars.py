@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from terraphim_rlm.guard.safety import folding
 from terraphim_rlm.guard.safety.folding import UNKNOWN
 from terraphim_rlm.guard.safety.notes import Notes
-from terraphim_rlm.guard.safety.python_names import Ref
 from terraphim_rlm.guard.safety.reading import Unparsed
 from terraphim_rlm.guard.safety.rules import rule_set
 
@@ -154,7 +153,3 @@ def joined(kind: str, left: Any, right: Any) -> Any:
     if kind in names and type(left) is int and type(right) is int:
         return folding.operation(names[kind], left, right)
     return UNKNOWN
-
-
-def is_ref(value: Any, *paths: str) -> bool:
-    return isinstance(value, Ref) and value.path in paths

@@ -146,7 +146,7 @@ class Expander:
             return value if isinstance(value, str) else (value[0] if value else "")
         if name in _EMPTY:
             return ""
-        return _HOME.get(name, UNKNOWN if name.isdigit() or name.isupper() else "" if False else UNKNOWN)
+        return _HOME.get(name, UNKNOWN)
 
     def _braces(self, inner: str) -> str:
         """`${..}`."""

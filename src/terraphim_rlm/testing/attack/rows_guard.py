@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from terraphim_rlm.guard.default import default_guard
+from terraphim_rlm.guard.default import make_guard
 from terraphim_rlm.testing.attack.model import Row
 from terraphim_rlm.testing.attack.stage import Stage
 
@@ -24,7 +24,7 @@ _MOST_OWN_SECONDS = 0.5
 
 async def feeds_the_guard(stage: Stage) -> None:
     """A32: each text is judged in its time, costs the host little, and the guard judges the next one as ever."""
-    async with default_guard() as guard:
+    async with make_guard() as guard:
         for language, code in _HOSTILE:
             what = f"{code[:12]!r} {len(code):,} characters long, as {language}"
             began, own = time.monotonic(), time.process_time()

@@ -96,10 +96,6 @@ class Watch:
         fate = self._fates.get(container)
         return fate is not None and fate.oom
 
-    def is_gone(self, container: str) -> bool:
-        fate = self._fates.get(container)
-        return fate is None or fate.gone.done()
-
     async def ended(self, container: str) -> GuestEnd:
         """Waits until nothing of it is left, or the engine is gone."""
         return await asyncio.shield(self._fates[container].gone)
