@@ -10,8 +10,8 @@ import pytest
 from terraphim_rlm import Answer, Limits, Rlm
 from terraphim_rlm.core.errors import InvalidArgument, ModelUnreachable, RunNotFound
 from terraphim_rlm.core.events import Event
-from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.context import make_context
+from terraphim_rlm.engine.following import digest
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.llm.client import ModelRequest
 from terraphim_rlm.testing import ScriptedModel

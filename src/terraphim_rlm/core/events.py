@@ -25,7 +25,7 @@ EventType = Literal[
     "cell.started",  # {turn, execution_id, language, code}
     "cell.output",  # {execution_id, stream, text}
     "cell.finished",  # {execution_id, status, stdout, stderr, error, duration_ms}
-    "call.started",  # {call_id, op, count, asked}: asked names the question, see `engine.again.digest`
+    "call.started",  # {call_id, op, count, asked}: asked names the question, see `engine.following.digest`
     "call.item",  # {call_id, item, value or error, usage}: one of several questions of a call, as soon as it is settled
     "call.finished",  # {call_id, ok, failed, usage, seconds, value or error}: what the cell was given
     "cell.differs",  # {execution_id, why}: done again, it came to something else than was recorded

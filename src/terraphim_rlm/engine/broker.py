@@ -16,9 +16,9 @@ from terraphim_rlm.core.events import EventType
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Usage, to_json
-from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import DEFAULT_REPLY, Asker, prompt_characters
 from terraphim_rlm.engine.concepts import terms_of
+from terraphim_rlm.engine.following import digest
 from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.engine.sharing import Sharing
 from terraphim_rlm.engine.speculation import Ahead

@@ -9,9 +9,9 @@ from terraphim_rlm.core.errors import BudgetExceeded
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import to_json
 from terraphim_rlm.engine import prompts
-from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.checks import check_schema, is_not_found, value_of
+from terraphim_rlm.engine.following import earlier
 from terraphim_rlm.engine.node import Outcome
 from terraphim_rlm.engine.task import Task
 from terraphim_rlm.engine.telling import Teller

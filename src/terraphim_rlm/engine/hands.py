@@ -11,10 +11,10 @@ from terraphim_rlm.core.errors import NotSupported, SandboxLost
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import ExecutionResult, Termination, Verdict
 from terraphim_rlm.engine import prompts
-from terraphim_rlm.engine.again import Past, Recorded, Redone
 from terraphim_rlm.engine.broker import Broker
 from terraphim_rlm.engine.checks import is_not_found
 from terraphim_rlm.engine.concepts import told_of
+from terraphim_rlm.engine.following import Past, Recorded, Redone
 from terraphim_rlm.engine.gate import Entry, Gate
 from terraphim_rlm.engine.keeping import keep_or_go_back
 from terraphim_rlm.engine.neutral import neutralise

@@ -10,8 +10,8 @@ from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account
 from terraphim_rlm.core.values import Termination, Usage, to_json
 from terraphim_rlm.engine import lookup
-from terraphim_rlm.engine.again import digest
 from terraphim_rlm.engine.asker import Asker
+from terraphim_rlm.engine.following import digest
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Outcome
 from terraphim_rlm.engine.record import KnownCall, KnownCalls

@@ -27,7 +27,7 @@ class KnownCall:
     id: str
     op: str
     asked: str
-    """See `again.digest`."""
+    """See `following.digest`."""
     count: int = 1
     settled: bool = False
     value: Any = None

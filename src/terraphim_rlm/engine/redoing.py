@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from terraphim_rlm.core.errors import ScriptExhausted
-from terraphim_rlm.core.values import ExecutionResult, Usage, to_json
-from terraphim_rlm.engine.again import digest
+from terraphim_rlm.core.values import ExecutionResult
+from terraphim_rlm.engine.following import answer_as_known, digest
 from terraphim_rlm.engine.record import KnownCall, KnownCalls, KnownCell
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.sandbox.link.calls import Call, CallHandler
@@ -82,24 +82,13 @@ class Redo:
                 call.fail(ScriptExhausted(f"This {call.op} was not asked when the run was recorded."))
                 return
         elif known.settled and not (strict and known.nodes):
-            _answer(call, known, self._loud.told(True))
+            answer_as_known(call, known, self._loud.told(True))
             self._handler.remember(call, known)
             return
         elif strict and not known.nodes:
             call.fail(ScriptExhausted(f"The record ends before this {call.op} was answered."))
             return
         self._handler(call, replace(known, items={}) if strict and known is not None else known)
-
-
-def _answer(call: Call, known: KnownCall, tell: Teller) -> None:
-    """Gives a cell what it was given then; costs nothing."""
-    if known.failure is None:
-        call.reply(known.value)
-    else:
-        call.refuse(known.failure)
-    came = {"value": known.value} if known.failure is None else {"error": known.failure}
-    tell("call.started", call_id=known.id, op=known.op, count=0, asked=known.asked)
-    tell("call.finished", call_id=known.id, ok=not known.failure, failed=0, usage=to_json(Usage()), **came)
 
 
 def _difference(before: ExecutionResult, now: ExecutionResult) -> str:

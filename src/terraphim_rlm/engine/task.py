@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from terraphim_rlm.core.values import Limits
-from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.asker import DEFAULT_REPLY
 from terraphim_rlm.engine.context import Context
+from terraphim_rlm.engine.following import Past
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.record import Record

@@ -12,12 +12,12 @@ from terraphim_rlm.core.errors import BudgetExceeded
 from terraphim_rlm.core.events import EventLog
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.ledger import Account, Ledger
-from terraphim_rlm.engine.again import earlier
 from terraphim_rlm.engine.asker import Asker
 from terraphim_rlm.engine.boxes import Isolated
 from terraphim_rlm.engine.broker import Birth, Broker, InputPart
 from terraphim_rlm.engine.concepts import library_of
 from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.following import earlier
 from terraphim_rlm.engine.gate import Gate
 from terraphim_rlm.engine.hands import Hands
 from terraphim_rlm.engine.node import Brief, Node, Outcome

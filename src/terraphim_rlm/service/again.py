@@ -75,8 +75,8 @@ class Replay:
         return {"schema_version": SCHEMA_VERSION, **to_json(self)}
 
 
-class Recorded:
-    """A model that may not be asked, in the place of one whose replies are on record."""
+class UnaskedModel:
+    """In the place of a model whose replies are on record: it may not be asked."""
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
@@ -134,7 +134,7 @@ async def replay(run: str, *, sinks: Sequence[EventSink] = ()) -> Replay:
     """
     found = await asyncio.to_thread(_ended, run)
     seen = _Seen()
-    models = [Recorded(info) for info in found.models]
+    models = [UnaskedModel(info) for info in found.models]
     request = AgainRequest(
         run, limits=replace(found.limits, tokens=None, seconds=None, calls=None, dollars=None)
     )

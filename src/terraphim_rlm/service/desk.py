@@ -16,9 +16,9 @@ from terraphim_rlm.core.events import EventLog, EventSink
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.standing import Spent
 from terraphim_rlm.core.values import Answer, Limits, Resources, to_json
-from terraphim_rlm.engine.again import Past
 from terraphim_rlm.engine.boxes import Boxes
 from terraphim_rlm.engine.context import Context, make_context
+from terraphim_rlm.engine.following import Past
 from terraphim_rlm.engine.guards import Checks
 from terraphim_rlm.engine.judged import Guard
 from terraphim_rlm.engine.record import Record

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from terraphim_rlm.core.errors import InvalidArgument
-from terraphim_rlm.engine.again import Answered, Past, Step
 from terraphim_rlm.engine.context import Context
+from terraphim_rlm.engine.following import Past, Step
+from terraphim_rlm.engine.record import KnownCall
 from terraphim_rlm.service.runs import show_run
 
 _MOST_EVENTS = 1_000_000
@@ -88,10 +89,21 @@ def _steps(events: list[tuple[str, dict[str, Any]]]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _calls(events: list[tuple[str, dict[str, Any]]]) -> tuple[Answered, ...]:
-    asked = {each.get("call_id"): each.get("asked") for kind, each in events if kind == "call.started"}
+def _calls(events: list[tuple[str, dict[str, Any]]]) -> tuple[KnownCall, ...]:
+    began = {each.get("call_id"): each for kind, each in events if kind == "call.started"}
     return tuple(
-        Answered(str(asked.get(each.get("call_id"))), each.get("value"), each.get("error"))
+        _known(began.get(each.get("call_id"), {}), each)
         for kind, each in events
         if kind == "call.finished" and ("value" in each or isinstance(each.get("error"), dict))
+    )
+
+
+def _known(began: Mapping[str, Any], ended: Mapping[str, Any]) -> KnownCall:
+    return KnownCall(
+        str(ended.get("call_id")),
+        str(began.get("op")),
+        str(began.get("asked")),
+        settled=True,
+        value=ended.get("value"),
+        failure=ended.get("error"),
     )

@@ -42,7 +42,7 @@ class RunningStatistics:
     cancelled: int
 
 
-class Follower:
+class LiveRun:
     """One run of this process: what has happened so far, and what becomes of it."""
 
     def __init__(self) -> None:
@@ -114,12 +114,12 @@ class Running:
     def __init__(self, ask: Ask = ask, most: int = MOST_RUNS) -> None:
         self._ask = ask
         self._most = most
-        self._runs: dict[str, Follower] = {}
-        self._live: set[Follower] = set()
+        self._runs: dict[str, LiveRun] = {}
+        self._live: set[LiveRun] = set()
         self._started = self._failed = self._cancelled = 0
         self._closed = False
 
-    async def start(self, request: AskRequest, sinks: Sequence[EventSink] = ()) -> Follower:
+    async def start(self, request: AskRequest, sinks: Sequence[EventSink] = ()) -> LiveRun:
         """Begins a run; returns when that is durable.
 
         Raises:
@@ -132,7 +132,7 @@ class Running:
             raise SessionLimit(
                 f"{self._most} runs are worked on already.", fix="Try again soon.", retry_after=5
             )
-        found = Follower()
+        found = LiveRun()
         found.task = asyncio.ensure_future(self._work(request, found, sinks))
         self._live.add(found)
         found.task.add_done_callback(lambda task: self._over(found, task))
@@ -148,10 +148,10 @@ class Running:
         self._started += 1
         return found
 
-    async def _work(self, request: AskRequest, found: Follower, sinks: Sequence[EventSink]) -> Answer:
+    async def _work(self, request: AskRequest, found: LiveRun, sinks: Sequence[EventSink]) -> Answer:
         return await self._ask(request, sinks=(found.hear, *sinks))
 
-    def _over(self, found: Follower, task: asyncio.Task[Answer]) -> None:
+    def _over(self, found: LiveRun, task: asyncio.Task[Answer]) -> None:
         self._live.discard(found)
         self._cancelled += task.cancelled()
         self._failed += not task.cancelled() and task.exception() is not None
@@ -160,7 +160,7 @@ class Running:
         for id in over[: max(0, len(over) - _KEPT)]:
             del self._runs[id]
 
-    def get(self, run: str) -> Follower | None:
+    def get(self, run: str) -> LiveRun | None:
         """The run of this process that is meant; None when its events are only in the journal, if anywhere."""
         return self._runs.get(run)
 

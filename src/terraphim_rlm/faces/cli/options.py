@@ -28,7 +28,13 @@ Model = Annotated[
 BaseUrl = Annotated[
     str | None, typer.Option(metavar="U", help="The provider's server, if not at its usual place.")
 ]
-Sandbox = Annotated[str, typer.Option(metavar="auto|bubblewrap", help="What isolates the code.")]
+Sandbox = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What isolates the code: auto (takes bubblewrap alone), bubblewrap, docker+runsc or docker+runc.",
+    ),
+]
 
 Packages = Annotated[
     list[str] | None,

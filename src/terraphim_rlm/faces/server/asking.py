@@ -18,7 +18,7 @@ from terraphim_rlm.faces.server.problems import Json, dumps
 from terraphim_rlm.faces.server.waiting import until_gone
 from terraphim_rlm.service import runs
 from terraphim_rlm.service.ask import AskRequest
-from terraphim_rlm.service.running import Follower, Running
+from terraphim_rlm.service.running import LiveRun, Running
 
 router = APIRouter()
 EVENTS = "text/event-stream"
@@ -169,7 +169,7 @@ def is_over_tcp(request: Request) -> bool:
     return bool(request.scope.get("state", {}).get("over_tcp", False))
 
 
-async def stopped_with(request: Request, found: Follower) -> Answer:
+async def stopped_with(request: Request, found: LiveRun) -> Answer:
     """The answer; a client that leaves stops the run."""
     try:
         return await until_gone(request, found.answer())

@@ -23,7 +23,7 @@ from terraphim_rlm.faces.server.problems import Json, dumps, openai_error
 from terraphim_rlm.faces.server.waiting import until_gone
 from terraphim_rlm.service.ask import AskRequest
 from terraphim_rlm.service.models import list_models
-from terraphim_rlm.service.running import Follower
+from terraphim_rlm.service.running import LiveRun
 
 router = APIRouter()
 PREFIX = "rlm/"
@@ -192,11 +192,11 @@ def _finish(answer: Answer) -> str:
     return "length" if answer.partial else "stop"
 
 
-def _head(found: Follower, model: str, kind: str) -> dict[str, Any]:
+def _head(found: LiveRun, model: str, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{found.id}", "object": kind, "created": int(time.time()), "model": model}
 
 
-async def _stream(found: Follower, model: str, *, with_usage: bool) -> AsyncIterator[bytes]:
+async def _stream(found: LiveRun, model: str, *, with_usage: bool) -> AsyncIterator[bytes]:
     """Chunks: who speaks at once, the answer when there is one, and a sign of life until then."""
     head = _head(found, model, "chat.completion.chunk")
     absent: dict[str, Any] = {"usage": None} if with_usage else {}

@@ -21,7 +21,7 @@ from typing import Any
 
 from terraphim_rlm.core import process
 from terraphim_rlm.core.paths import data_dir
-from terraphim_rlm.engine.again import digest
+from terraphim_rlm.engine.following import digest
 from terraphim_rlm.llm.select import open_model
 from terraphim_rlm.service.rlm import Rlm
 from terraphim_rlm.service.runs import list_runs

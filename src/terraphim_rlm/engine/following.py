@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from terraphim_rlm.core.errors import ScriptExhausted
 from terraphim_rlm.core.ids import new_id
 from terraphim_rlm.core.values import Usage, to_json
 from terraphim_rlm.engine.neutral import neutralise
-from terraphim_rlm.engine.record import KnownCall
+from terraphim_rlm.engine.record import KnownCall, KnownCalls
 from terraphim_rlm.engine.telling import Teller
 from terraphim_rlm.sandbox.link.calls import Call
 
@@ -38,17 +37,6 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A sub-call that a cell of the root node made, with what it was given."""
-
-    asked: str
-    """See `digest`."""
-    value: Any
-    failure: Mapping[str, Any] | None = None
-    """{type, message, budget} as the cell saw it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Past:
     """An earlier run, as far as a question that follows it needs it."""
 
@@ -56,7 +44,8 @@ class Past:
     question: str
     answer: str | None
     steps: tuple[Step, ...] = ()
-    calls: tuple[Answered, ...] = ()
+    calls: tuple[KnownCall, ...] = ()
+    """Those that the root node's cells made, as far as they were settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +73,28 @@ def digest(op: str, args: Mapping[str, Any]) -> str:
     return mark.hexdigest()
 
 
+def answer_as_known(call: Call, known: KnownCall, tell: Teller) -> None:
+    """Gives a cell what its sub-call was given then; costs nothing."""
+    if known.failure is None:
+        call.reply(known.value)
+    else:
+        call.refuse(known.failure)
+    came = {"value": known.value} if known.failure is None else {"error": known.failure}
+    tell("call.started", call_id=known.id, op=known.op, count=0, asked=known.asked)
+    tell("call.finished", call_id=known.id, ok=not known.failure, failed=0, usage=to_json(Usage()), **came)
+
+
 class Recorded:
     """Answers sub-calls by what was recorded: for each question its answers, in the order in which they came."""
 
-    def __init__(self, calls: Sequence[Answered], tell: Teller) -> None:
+    def __init__(self, calls: Sequence[KnownCall], tell: Teller) -> None:
         self._tell = tell
-        self._answers: dict[str, deque[Answered]] = defaultdict(deque)
-        for each in calls:
-            self._answers[each.asked].append(each)
+        self._calls = KnownCalls(calls)
 
     def __call__(self, call: Call, known: KnownCall | None = None) -> None:
         """Takes one call; see `sandbox.calls.CallHandler`."""
-        asked = digest(call.op, call.args)
-        answers = self._answers.get(asked)
-        if not answers:
+        found = self._calls.take(digest(call.op, call.args))
+        if found is None:
             call.fail(
                 ScriptExhausted(
                     f"This {call.op} was not asked when the run was recorded.",
@@ -105,17 +102,7 @@ class Recorded:
                 )
             )
             return
-        found = answers.popleft()
-        if found.failure is None:
-            call.reply(found.value)
-        else:
-            call.refuse(found.failure)
-        told = {"value": found.value} if found.failure is None else {"error": found.failure}
-        number = new_id("exec")
-        self._tell("call.started", call_id=number, op=call.op, count=0, asked=asked)
-        self._tell(
-            "call.finished", call_id=number, ok=not found.failure, failed=0, usage=to_json(Usage()), **told
-        )
+        answer_as_known(call, replace(found, id=new_id("exec"), op=call.op), self._tell)
 
     def remember(self, call: Call, known: KnownCall) -> None:
         """Nothing: no model is asked here."""
