@@ -18,6 +18,7 @@ from terraphim_rlm.core.errors import DiskFull, ModelUnreachable
 from terraphim_rlm.core.events import EventSink
 from terraphim_rlm.core.values import Answer, Limits
 from terraphim_rlm.faces.cli.app import run
+from terraphim_rlm.guard.asking import Decider
 from terraphim_rlm.service import ask as service
 from terraphim_rlm.service.ask import AskRequest
 
@@ -31,7 +32,9 @@ def playing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Play], list[AskRequest
     def put(play: Play) -> list[AskRequest]:
         asked: list[AskRequest] = []
 
-        async def ask(request: AskRequest, *, sinks: Sequence[EventSink] = ()) -> Answer:
+        async def ask(
+            request: AskRequest, *, sinks: Sequence[EventSink] = (), decide: Decider | None = None
+        ) -> Answer:
             asked.append(request)
             return await play(request, sinks)
 

@@ -46,12 +46,23 @@ _STYLE: dict[str, Any] = {
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+_SENTENCE = 1_000
+"""Characters; more than any has. Typer's own list cuts at the width of the terminal."""
 _MISSING = ("MissingParameter", "Missing command.")
 _FIXES = {"Missing argument 'PATH..|-'": "Name files or folders (. is this one), or - for standard input."}
 
 
 class Commands(TyperGroup):
-    """A group that suggests what a mistyped command may have meant."""
+    """A group that suggests what a mistyped command may have meant, and shows each one's first sentence whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [
+            (name, command.get_short_help_str(_SENTENCE))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):

@@ -1,4 +1,4 @@
-"""`trlm bench` and `trlm attack`: measures and attacks of this installation, made by the testing room."""
+"""`trlm bench`: measures of this installation, made by the testing room."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def guard(
     as_jsonl: AsJsonl = False,
     debug: Debug = False,
 ) -> None:
-    """Measures what it costs to judge code before it runs."""
+    """Measures what the guard finds, what it stops wrongly, and what it costs to judge code before it runs."""
     with speaking("bench guard", mode(as_json, as_jsonl), debug) as voice:
         from terraphim_rlm.testing.bench import guard as bench
 

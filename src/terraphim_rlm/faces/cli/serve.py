@@ -1,4 +1,4 @@
-"""`trlm serve`: the daemon that keeps sessions."""
+"""`trlm serve`: the daemon that keeps sessions and answers over HTTP."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Keeps sessions, and serves them to this user over a Unix socket. Started by itself where it is needed.
+    """Keeps sessions and works on runs, for this user over a Unix socket, and with --port for whoever has a key.
 
-    Ctrl-C ends it and every session; SIGTERM first lets what runs end. Only one can serve a data folder.
+    It is started by itself where it is needed. Ctrl-C ends it and every session; SIGTERM first lets what runs end. Only one can serve a data folder.
     """
     with speaking("serve", mode(as_json), debug) as voice:
         if not 0 <= idle_seconds <= 31_536_000:
