@@ -40,7 +40,9 @@ class Door:
         self._stop = stop
         self._server: asyncio.Server | None = None
         self._ended = asyncio.Event()
-        self._visits: set[asyncio.Task[None]] = set()
+        self._silent: set[asyncio.Task[None]] = set()
+        self._askers: set[asyncio.Task[None]] = set()
+        self._inode = 0
 
     async def __aenter__(self) -> Self:
         with contextlib.suppress(OSError, RlmError):
@@ -50,6 +52,7 @@ class Door:
             try:
                 with reachable(self._path) as address:
                     sock.bind(address)
+                self._inode = self._path.lstat().st_ino
                 self._server = await asyncio.start_unix_server(self._visited, sock=sock)
             except BaseException:
                 sock.close()
@@ -62,13 +65,20 @@ class Door:
         self._ended.set()
         if self._server is None:
             return
+        self._hide()
         self._server.close()
-        self._path.unlink(missing_ok=True)
-        for visit in tuple(self._visits):
-            if kind is not None:
-                visit.cancel()
-        if self._visits:
-            await asyncio.wait(self._visits)
+        visits = self._silent | self._askers
+        # A run never waits for who said nothing: that one may be stopped, or be no client of ours.
+        for visit in visits if kind is not None else self._silent:
+            visit.cancel()
+        if visits:
+            await asyncio.wait(visits)
+
+    def _hide(self) -> None:
+        """Takes the socket away, unless another process has its own there by now: a replay has the id of its run."""
+        with contextlib.suppress(OSError):
+            if self._path.lstat().st_ino == self._inode:
+                self._path.unlink()
 
     def ended(self) -> None:
         """The run has ended, and that is durable: whoever stopped it is told."""
@@ -77,11 +87,13 @@ class Door:
     async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._visits.add(task)
+        self._silent.add(task)
         try:
             sock = writer.get_extra_info("socket")
             if _uid_of(sock) not in (0, os.geteuid()) or await reader.readline() != _CANCEL:
                 return
+            self._silent.discard(task)
+            self._askers.add(task)
             self._stop()
             await self._ended.wait()
             writer.write(json.dumps({"ended": True}).encode() + b"\n")
@@ -90,7 +102,8 @@ class Door:
             pass  # whoever asked has left, or the run's process is about to
         finally:
             writer.close()
-            self._visits.discard(task)
+            self._silent.discard(task)
+            self._askers.discard(task)
 
 
 def door_of(run: str) -> Path:
