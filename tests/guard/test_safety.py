@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -67,6 +69,56 @@ async def test_what_cannot_be_parsed_is_said_to_be_unparsed_and_never_allowed(ju
         assert [each.rule for each in verdict.findings] == ["unparsed"]
     verdict = await judge.judge("x = = 1\nos.system('x')", "python")
     assert verdict.decision == "block"
+
+
+def _within(code: str, language: str, times: int) -> str:
+    """Code in a string of code, in a string of code, .."""
+    wrap = {
+        "python": lambda code: f"exec({code!r})",
+        "bash": lambda code: f"bash -c {shlex.quote(code)}",
+        "sh": lambda code: f"echo $( {code} )",
+        "javascript": lambda code: f"eval({json.dumps(code)})",
+    }[language]
+    for _ in range(times):
+        code = wrap(code)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("language", "harm", "harmless"),
+    [
+        ("python", "import os\nos.system('rm -rf /')", "print(1)"),
+        ("bash", "rm -rf /", "ls"),
+        ("sh", "bash -c 'rm -rf /'", "ls"),
+        ("javascript", "require('child_process').execSync('rm -rf /')", "console.log(1)"),
+    ],
+)
+async def test_code_that_stands_in_code_too_many_times_is_not_allowed_unread(
+    judge: SafetyJudge, language: str, harm: str, harmless: str
+) -> None:
+    assert (await judge.judge(_within(harmless, language, 3), language)).decision == "allow"
+    for times in (1, 4, 7, 9):
+        assert (await judge.judge(_within(harm, language, times), language)).decision == "block", times
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "bash -c '{pad}{harm}'",
+        "bash -c '{pad}'\"{harm}\"",
+        "bash <<'END'\n{pad}{harm}\nEND",
+        "echo '{pad}{harm}' | sh",
+        "a='{pad}{harm}'\neval \"$a\"",
+        "cat > f.sh <<'END'\n{pad}{harm}\nEND\nsh f.sh",
+    ],
+)
+async def test_what_stands_behind_a_long_text_that_a_shell_runs_is_read_too(
+    judge: SafetyJudge, code: str
+) -> None:
+    pad = ": nothing\n" * 7_000
+
+    assert (await judge.judge(code.format(pad=pad, harm="rm -rf /"), "bash")).decision == "block"
+    assert (await judge.judge(code.format(pad=pad, harm="ls"), "bash")).decision == "allow"
 
 
 async def test_code_that_is_too_long_or_of_no_known_language_is_blocked_unread() -> None:

@@ -40,6 +40,16 @@ class Notes:
         self._found: dict[tuple[str, int, int], tuple[Rule, str]] = {}
         self._kinds: dict[str, list[tuple[int, int]]] = {}
 
+    def deeper(self, most: int) -> None:
+        """Goes into code within code. Whoever calls it takes one off `depth` afterwards.
+
+        Raises:
+            GaveUp: that is deeper than `most`. What is not read must not pass as harmless.
+        """
+        if self.depth >= most:
+            raise GaveUp("code stands in code too many times")
+        self.depth += 1
+
     def note(
         self,
         kind: str,

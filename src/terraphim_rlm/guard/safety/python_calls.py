@@ -275,13 +275,11 @@ def _code(reader: Reader, path: str, args: list[Any], keywords: dict[str, Any], 
 
 def _evaluated(reader: Reader, text: str, span: tuple[int, int]) -> Any:
     from terraphim_rlm.guard.safety import hidden_text, python
-    from terraphim_rlm.guard.safety.reading import Unparsed
+    from terraphim_rlm.guard.safety.reading import MOST_DEPTH, Unparsed
 
     notes = reader.notes
-    if notes.depth >= 6:
-        return UNKNOWN
+    notes.deeper(MOST_DEPTH)
     pinned, notes.pinned = notes.pinned, notes.pinned or span
-    notes.depth += 1
     try:
         return python.read(text.strip(" \t"), notes, reader.scope)
     except Unparsed:

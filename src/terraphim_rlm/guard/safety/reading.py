@@ -11,7 +11,7 @@ from terraphim_rlm.guard.safety.rules import rule_set
 
 __all__ = ["GaveUp", "Unparsed", "inside", "read"]
 
-_MOST_DEPTH = 6
+MOST_DEPTH = 6
 """Of code within strings of code."""
 
 
@@ -34,12 +34,14 @@ def read(code: str, language: str) -> list[Finding]:
 
 
 def inside(code: str, language: str, notes: Notes, span: tuple[int, int], **known: Any) -> None:
-    """Reads code that stands in a string of other code; all it does is found at `span`."""
-    if notes.depth >= _MOST_DEPTH:
-        return
+    """Reads code that stands in a string of other code; all it does is found at `span`.
+
+    Raises:
+        GaveUp: it stands too deep.
+    """
+    notes.deeper(MOST_DEPTH)
     pinned, own = notes.pinned, notes.language
     notes.pinned, notes.language = pinned or span, language
-    notes.depth += 1
     try:
         hidden_text.look(code, notes)
         _parsed(code, language, notes, span, **known)

@@ -10,6 +10,7 @@ from terraphim_rlm.guard.safety.folding import UNKNOWN
 from terraphim_rlm.guard.safety.grammars import Tree, joined, plain
 from terraphim_rlm.guard.safety.notes import Notes
 
+_MOST_MACROS = 12
 _READS = frozenset({"include_str", "include_bytes", "include", "env", "option_env"})
 
 
@@ -90,9 +91,9 @@ class RustTree(Tree):
         from terraphim_rlm.guard.safety.grammars import _parser
 
         inner = self.text(node)[len(self.text(node).partition("!")[0]) + 2 : -1]
-        if "(" in inner and self.notes.depth < 4:
+        if "(" in inner:
+            self.notes.deeper(_MOST_MACROS)
             pinned, self.notes.pinned = self.notes.pinned, self.notes.pinned or self.span(node)
-            self.notes.depth += 1
             tree = RustTree(f"fn f() {{ g({inner}); }}", self.notes)
             tree.names, tree._foreign = self.names, self._foreign
             try:

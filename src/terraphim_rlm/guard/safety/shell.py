@@ -19,6 +19,7 @@ from terraphim_rlm.guard.safety.shell_words import BREAK, UNKNOWN, Expander, clo
 _WORDS = frozenset(["command_name", "word", "string", "raw_string", "ansi_c_string", "translated_string", "concatenation", "simple_expansion", "expansion", "number", "command_substitution", "process_substitution", "arithmetic_expansion", "brace_expression", "regex", "$", "test_operator", "extglob_pattern", "special_variable_name", "variable_name", "{", "}", ",", "=", "ERROR"])  # fmt: skip
 _MOST_CALLS = 4
 _MOST_TURNS = 64
+_MOST_NESTED = 12
 _LEADING = frozenset(["{", "(", "then", "do", "else", "!", "if", "while", "until", "time"])
 """Words that stand before a command."""
 _REDIRECTS = ("file_redirect", "heredoc_redirect", "herestring_redirect")
@@ -298,7 +299,7 @@ class Shell:
         return Flow()
 
     def assign(self, name: str, value: str, span: tuple[int, int]) -> None:
-        self.state.variables[name] = value[: 1 << 16]
+        self.state.variables[name] = value[: shell_words.MOST]
         shell_writes.assigned(name, value, span, self.notes, self)
 
     def _defined(self, node: Any, given: Flow | None) -> Flow:
@@ -355,12 +356,10 @@ class Shell:
 
     def _nested(self, code: str) -> Flow:
         """Code in a substitution; it is found where the statement around it stands."""
-        if self.notes.depth >= 12:
-            return Flow()
+        self.notes.deeper(_MOST_NESTED)
         inner = Shell(code, self.notes, self.state)
         inner._function = self._function
         pinned = self.notes.pinned
-        self.notes.depth += 1
         self.notes.pinned = pinned or self._where(code)
         try:
             return inner.body(_parser().parse(inner.data).root_node)

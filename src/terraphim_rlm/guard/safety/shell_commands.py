@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from terraphim_rlm.guard.safety import shell_writes
-from terraphim_rlm.guard.safety.notes import Notes
-from terraphim_rlm.guard.safety.shell_flow import DECODERS, MOST, OUTPUTS, Flow
+from terraphim_rlm.guard.safety.notes import GaveUp, Notes
+from terraphim_rlm.guard.safety.shell_flow import DECODERS, OUTPUTS, Flow
 from terraphim_rlm.guard.safety.shell_special import SPECIAL
-from terraphim_rlm.guard.safety.shell_words import BREAK, DECODED, FETCHED, MARKS, UNKNOWN, globbed, unescaped
+from terraphim_rlm.guard.safety.shell_words import (
+    BREAK,
+    DECODED,
+    FETCHED,
+    MARKS,
+    MOST,
+    UNKNOWN,
+    globbed,
+    unescaped,
+)
 from terraphim_rlm.guard.safety.shell_writes import INTERPRETERS, MOST_DEPTH, inside
 
 if TYPE_CHECKING:
@@ -179,26 +188,32 @@ class Command:
 
     def again(self, words: list[str], given: Flow | None = None) -> Flow:
         """Another command that this one runs."""
-        if not words or self.notes.depth >= MOST_DEPTH:
+        if not words:
             return Flow()
         inner = Command(
             words, self.span, self.notes, self.shell, self.given if given is None else given, self.inputs
         )
         inner.hidden = self.hidden
-        self.notes.depth += 1
+        self.notes.deeper(MOST_DEPTH)
         try:
             return inner.run()
         finally:
             self.notes.depth -= 1
 
     def run_text(self, text: str, language: str = "bash") -> None:
-        """Text that is run."""
+        """Text that is run.
+
+        Raises:
+            GaveUp: it is so long that its end may not be known.
+        """
+        if len(text) >= MOST:
+            raise GaveUp("it runs a text that is too long to be put together")
         if FETCHED in text:
             self.notes.note("pipe", "fetched", self.notes.piped or self.span)
         if DECODED in text:
             self.notes.note("pipe", "decoded", self.notes.piped or self.span)
         if language == "words":
-            for found in _SYSTEM.finditer(text[:20_000]):
+            for found in _SYSTEM.finditer(text):
                 self.notes.note("command", "system-in-script", self.span, (found[2],), True)
                 inside(unescaped(found[2]), "bash", self.notes, self.span)
         elif MARKS.sub("", text).strip():

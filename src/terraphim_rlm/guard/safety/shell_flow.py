@@ -7,10 +7,7 @@ import binascii
 import re
 from collections.abc import Callable, Sequence
 
-from terraphim_rlm.guard.safety.shell_words import DECODED, FETCHED, UNKNOWN, unescaped
-
-MOST = 1 << 16
-"""Characters that are followed through a pipe."""
+from terraphim_rlm.guard.safety.shell_words import DECODED, FETCHED, MOST, UNKNOWN, unescaped
 
 DECODERS = frozenset(
     ["base64", "base32", "xxd", "openssl", "uudecode", "gunzip", "zcat", "gzip", "gpg", "bunzip2", "xz"]

@@ -11,7 +11,8 @@ BREAK, UNKNOWN, FETCHED, DECODED = "\ue000", "\ue001", "\ue002", "\ue003"
 """Marks in an expanded word: a field ends here; nobody knows what stands here; what stands here came over the network,
 or out of a decoder, and nobody knows more."""
 MARKS = re.compile(f"[{UNKNOWN}{FETCHED}{DECODED}]")
-_MOST = 1 << 16
+MOST = 1 << 20
+"""Characters of a word, a variable, or what goes through a pipe; longer ones are cut, and not run unread."""
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{1,4})|U([0-9a-fA-F]{1,8})|0?([0-7]{1,3})|(.))", re.DOTALL
 )
@@ -116,9 +117,7 @@ class Expander:
             else:
                 out.append(letter)
                 at += 1
-            if sum(map(len, out[-1:])) > _MOST:
-                return UNKNOWN
-        return "".join(out)[:_MOST]
+        return "".join(out)[:MOST]
 
     def _dollar(self, raw: str, at: int) -> tuple[str, int]:
         """What stands at a `$`, a backquote or a process substitution, and where it ends."""

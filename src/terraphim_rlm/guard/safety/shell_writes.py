@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from terraphim_rlm.guard.safety.shell import Shell
 
 MOST_DEPTH = 8
+"""Of commands that run commands."""
 
 INTERPRETERS = {
     **dict.fromkeys(("sh", "bash", "dash", "zsh", "ksh", "ash", "rbash", "mksh", "busybox.sh"), "bash"),
@@ -86,6 +87,5 @@ def assigned(name: str, value: str, span: tuple[int, int], notes: Notes, shell: 
 def inside(text: str, language: str, notes: Notes, span: tuple[int, int], shell: Any = None) -> None:
     from terraphim_rlm.guard.safety import reading
 
-    if notes.depth < MOST_DEPTH:
-        known = {"state": shell.state} if shell is not None and language == "bash" else {}
-        reading.inside(text, language, notes, span, **known)
+    known = {"state": shell.state} if shell is not None and language == "bash" else {}
+    reading.inside(text, language, notes, span, **known)
