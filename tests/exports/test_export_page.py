@@ -129,3 +129,7 @@ def test_long_texts_are_cut_and_it_is_said() -> None:
 
 def test_characters_that_hide_or_turn_the_writing_are_made_visible() -> None:
     assert shown("a\u202eb\x00\x1b[2J\udc80\tc\r\nd") == "a\\u202eb\\x00\\x1b[2J\\udc80\tc\nd"
+    assert (
+        shown("\u061cx\u206a\u00ad\ufff9\U000e0041\U0001f600")
+        == "\\u061cx\\u206a\\xad\\ufff9\\U000e0041\U0001f600"
+    )

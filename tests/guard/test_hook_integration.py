@@ -6,7 +6,8 @@ client is a run here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from terraphim_rlm.guard.hooks import (
 )
 from terraphim_rlm.guard.judging import Guard
 from terraphim_rlm.llm.scripted import ScriptedModel
+from terraphim_rlm.service.exports.masking import Mask
 from terraphim_rlm.service.rlm import Rlm
 
 sandbox = pytest.mark.sandbox
@@ -127,6 +129,35 @@ async def test_sensitive_output_blocked() -> None:
         passed.subject.text
         == "row 1\npassword = [secret removed]\nmail [email removed] now\n[token removed] end\n"
     )
+
+
+def test_secrets_beside_others_of_their_kind_are_removed_whole() -> None:
+    begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLW9m"
+
+    assert redacted(f"a {begin}\nMII\n{begin}\nMIJ\n{end} b") == "a [key removed][key removed] b"
+    assert redacted(f"a {begin}\nMII") == "a [key removed]"
+    assert redacted(f"Jwt-{token} ({token})") == "[token removed] ([token removed])"
+    assert redacted("my_github-token: 'abcd1234'") == "my_github-token: '[secret removed]'"
+
+
+@pytest.mark.parametrize("removes", [redacted, Mask({}).text])
+@pytest.mark.parametrize(
+    "piece",
+    ["eyJ-", "eyJaaaaaaaaa-", "-----BEGIN PRIVATE KEY-----", "token-", "sk-a_", "://a:", "eyJaaaaaaaa."],
+)
+def test_no_output_makes_the_look_for_secrets_take_long(removes: Callable[[str], str], piece: str) -> None:
+    """It takes about as long as with text of the same length in which nothing begins."""
+
+    def best(text: str) -> float:
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            removes(text)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert best(piece * 10_000) < 40 * best("abc " * (2_500 * len(piece))) + 0.05
 
 
 async def test_safe_output_passes() -> None:

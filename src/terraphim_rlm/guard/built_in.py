@@ -102,17 +102,18 @@ class ExecutionLogger(Hook):
 
 
 _ASSIGNED = re.compile(
-    r"(?P<name>\b[\w-]{0,40}(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
+    r"(?P<name>(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)"
     r"[\w-]{0,20}[\"']?\s{0,5}[:=]\s{0,5}[\"']?)(?P<value>(?:Bearer\s+|Basic\s+)?[^\s\"',;&<>(){}\[\]]{4,})",
     re.IGNORECASE,
 )
+# Outputs are the sandbox's: no expression may look at the same text from many places, or the host stands still.
 _SECRETS = (
-    ("key", re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.{0,20000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL)),
+    ("key", re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:(?!-----BEGIN ).){0,20000}?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=-----BEGIN )|\Z)", re.DOTALL)),
     ("token", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
     ("token", re.compile(r"\b(?:gh[pousr]_|github_pat_)\w{20,}\b")),
     ("token", re.compile(r"\b(?:sk|pk|rk)-[\w-]{16,}\b")),
     ("token", re.compile(r"\bxox[abprs]-[\w-]{10,}\b")),
-    ("token", re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")),
+    ("token", re.compile(r"(?<![\w-])(?:[\w-]{0,40}-)?eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}+")),
     ("token", re.compile(r"(?<=\bBearer )[\w.~+/-]{12,}=*")),
     ("password", re.compile(r"(?<=://)[^\s:/@]{1,100}:[^\s:/@]{1,100}(?=@)")),
     ("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")),

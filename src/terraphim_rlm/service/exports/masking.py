@@ -20,7 +20,7 @@ _SHAPES = re.compile(
     | \bAIza[0-9A-Za-z_-]{35}
     | \b(?:xox[abeprs]|xapp)-[0-9A-Za-z-]{10,}
     | \bhf_[A-Za-z0-9]{30,}
-    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}  # a signed token
+    | (?<![A-Za-z0-9_-])(?:[A-Za-z0-9_-]{0,40}-)?eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+  # a signed token
     | (?<=[Bb]earer\ )[A-Za-z0-9._~+/-]{16,}=*
     | (?<=://)[^\s/:@]+:[^\s/@]+(?=@)                                # a login in a URL
     """,
