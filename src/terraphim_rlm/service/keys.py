@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -101,11 +102,12 @@ class Keys:
             now,
             None if days is None else now + days * 86400,
         )
-        if len(self.all()) >= _MOST_KEYS:
-            raise InvalidArgument(
-                f"There are {_MOST_KEYS:,} keys already.", fix="Revoke one: `trlm keys revoke`."
-            )
-        self._write((*self.all(), key))
+        with self._alone():
+            if len(self.all()) >= _MOST_KEYS:
+                raise InvalidArgument(
+                    f"There are {_MOST_KEYS:,} keys already.", fix="Revoke one: `trlm keys revoke`."
+                )
+            self._write((*self.all(), key))
         return key, text
 
     def revoke(self, id: str) -> Key:
@@ -114,10 +116,11 @@ class Keys:
         Raises:
             KeyNotFound: there is none of this id or name, or several.
         """
-        found = [key for key in self.all() if id in (key.id, key.name)]
-        if len(found) != 1:
-            raise KeyNotFound(f"{len(found) or 'No'} keys are called {id[:80]!r}.")
-        self._write(tuple(key for key in self.all() if key is not found[0]))
+        with self._alone():
+            found = [key for key in self.all() if id in (key.id, key.name)]
+            if len(found) != 1:
+                raise KeyNotFound(f"{len(found) or 'No'} keys are called {id[:80]!r}.")
+            self._write(tuple(key for key in self.all() if key is not found[0]))
         return found[0]
 
     def find(self, text: str) -> Key | None:
@@ -139,11 +142,26 @@ class Keys:
                 f"The keys in {self.path} cannot be read: {type(error).__name__}: {error}."
             ) from error
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process changes the keys: else who adds one could bring back one that was just revoked."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(self.path.with_name(f"{FILE_NAME}.lock"), flags, 0o600)
+        except OSError as error:
+            raise KeysUnreadable(f"The keys in {self.path} cannot be written: {error}.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._seen = None
+            yield
+        finally:
+            os.close(lock)
+
     def _write(self, keys: tuple[Key, ...]) -> None:
         """Whole or not at all."""
         fresh = self.path.with_name(f"{FILE_NAME}.{secrets.token_hex(4)}")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 json.dump({"schema_version": SCHEMA_VERSION, "keys": [asdict(key) for key in keys]}, file)
