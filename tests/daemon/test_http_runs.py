@@ -189,12 +189,15 @@ def test_over_tcp_no_file_of_the_machine_can_be_named(house: Daemon) -> None:
         {"context": {"paths": ["/etc/passwd"]}},
         {"model": "scripted:/etc/passwd"},
         {"sub_model": "manual:/tmp"},
+        {"model": " scripted:/etc/passwd"},  # blanks around a name do not count where it is opened
+        {"sub_model": "\n\u2003manual:/tmp"},
     ):
         found = over_tcp(house, "POST", "/api/runs", {"question": "a", **body}, asks)
         assert (found.status, found.json["code"]) == (403, "E682")
-    chat = {"model": "rlm/scripted:/etc/passwd", "messages": [{"role": "user", "content": "a"}]}
-    found = over_tcp(house, "POST", "/v1/chat/completions", chat, asks)
-    assert (found.status, found.json["error"]["type"]) == (403, "permission_error")
+    for model in ("rlm/scripted:/etc/passwd", "rlm/ scripted:/etc/passwd"):
+        chat = {"model": model, "messages": [{"role": "user", "content": "a"}]}
+        found = over_tcp(house, "POST", "/v1/chat/completions", chat, asks)
+        assert (found.status, found.json["error"]["type"]) == (403, "permission_error")
 
 
 def test_a_revoked_key_is_refused_at_the_next_request(house: Daemon) -> None:

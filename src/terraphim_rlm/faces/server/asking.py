@@ -159,7 +159,7 @@ def check_model(model: str | None, *, over_tcp: bool) -> None:
     """Raises:
     Forbidden: it is a file of this machine, and named from elsewhere.
     """
-    if over_tcp and model is not None and model.startswith(_OF_THE_HOST):
+    if over_tcp and model is not None and model.strip().startswith(_OF_THE_HOST):
         raise Forbidden(
             "Models that are files of this machine cannot be named over TCP.", fix="Name another one."
         )
