@@ -200,6 +200,19 @@ def test_over_tcp_no_file_of_the_machine_can_be_named(house: Daemon) -> None:
         assert (found.status, found.json["error"]["type"]) == (403, "permission_error")
 
 
+def test_keys_that_cannot_be_read_let_nobody_in_and_nobody_is_told_where_they_lie(house: Daemon) -> None:
+    file = house.data / "keys.json"
+    before = file.read_bytes()
+    file.write_bytes(b"{")
+    try:
+        found = over_tcp(house, "GET", "/api/runs", headers=bearer(key(house)))
+    finally:
+        file.write_bytes(before)
+    assert (found.status, found.json["title"]) == (500, "Keys unreadable")
+    assert str(house.data) not in json.dumps(found.json)
+    assert over_tcp(house, "GET", "/api/runs", headers=bearer(key(house))).status == 200
+
+
 def test_a_revoked_key_is_refused_at_the_next_request(house: Daemon) -> None:
     said = trlm("keys", "create", "short", "--json", data=house.data)
     made = json.loads(said.stdout)["data"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from terraphim_rlm.core.errors import Forbidden, InvalidArgument, KeyRefused, RlmError
+from terraphim_rlm.core.errors import Forbidden, InvalidArgument, KeyRefused, KeysUnreadable, RlmError
 from terraphim_rlm.faces.server import problems
 from terraphim_rlm.service import keys
 
@@ -91,12 +91,21 @@ class Gate:
         if scope["path"] in PUBLIC and scope["method"] == "GET":
             return
         if self._doors.needs_key:
-            key = self._keys.find(_bearer(headers))
+            key = self._known(_bearer(headers))
             if key is None:
                 raise KeyRefused("This needs a key that is known and not over.")
             wanted = scope_of(scope["method"], scope["path"])
             if not key.may(wanted):
                 raise Forbidden(f"The key {key.name!r} has not the scope {wanted!r}.", scope=wanted)
+
+    def _known(self, text: str) -> keys.Key | None:
+        """Raises:
+        KeysUnreadable: without a word of where they lie: nobody knows yet who asks.
+        """
+        try:
+            return self._keys.find(text)
+        except (KeysUnreadable, OSError):
+            raise KeysUnreadable("The keys of this daemon cannot be read.") from None
 
     def _check_place(self, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
