@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from terraphim_rlm import Rlm, RlmSync
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.errors import InvalidArgument, SchemaMismatch
+from terraphim_rlm.engine.checks import check_schema
 from terraphim_rlm.llm.client import ModelInfo
 from terraphim_rlm.service.schemas import check_wanted
 from terraphim_rlm.testing import ScriptedModel
@@ -43,3 +44,13 @@ def test_a_model_that_only_looks_things_up_does_not_pretend_to_fit_a_schema() ->
 def test_the_plain_rlm_says_that_it_must_be_entered() -> None:
     with pytest.raises(InvalidArgument, match="not entered"):
         RlmSync(ScriptedModel(["x"])).ask("q")
+
+
+@pytest.mark.parametrize("ref", ["file:///etc/hostname", "http://127.0.0.1:9/a.json", "#", "#/$defs/none"])
+def test_a_schema_that_leads_elsewhere_or_in_a_circle_is_refused_and_never_fetched(ref: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot be followed"):
+        check_wanted({"$ref": ref}, LARGE, "auto", over_input=True)
+    deep = {"type": "object", "properties": {"a": {"$ref": ref}}}
+    if ref != "#":
+        with pytest.raises(SchemaMismatch, match="cannot be followed"):
+            check_schema({"a": 1}, deep)

@@ -48,6 +48,7 @@ def check_schema(value: Any, schema: Mapping[str, Any] | None) -> None:
         return
     import jsonschema
     from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:  # an empty registry: a schema never makes us fetch anything
         jsonschema.Draft202012Validator.check_schema(dict(schema))
@@ -58,6 +59,11 @@ def check_schema(value: Any, schema: Mapping[str, Any] | None) -> None:
     except jsonschema.SchemaError as error:
         raise SchemaMismatch(
             f"The schema itself is invalid: {error.message[:500]}", fix="Correct the schema."
+        ) from None
+    except (Unresolvable, RecursionError) as error:
+        raise SchemaMismatch(
+            f"The schema cannot be followed: {error!s:.300}.",
+            fix="Let each $ref name a part of the schema itself, and none lead back to itself.",
         ) from None
 
 

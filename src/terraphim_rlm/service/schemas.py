@@ -66,12 +66,20 @@ def check_wanted(
     if schema is None:
         return
     import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
         jsonschema.Draft202012Validator.check_schema(dict(schema))
+        jsonschema.Draft202012Validator(dict(schema), registry=Registry()).is_valid(None)
     except jsonschema.SchemaError as error:
         raise InvalidArgument(
             f"The schema is no JSON Schema: {error.message[:500]}", fix="Correct the schema."
+        ) from None
+    except (Unresolvable, RecursionError) as error:
+        raise InvalidArgument(
+            f"The schema cannot be followed: {error!s:.300}.",
+            fix="Let each $ref name a part of the schema itself, and none lead back to itself.",
         ) from None
     small = route == "auto" and model.profile == "small" and over_input
     if small or route == "lookup":
