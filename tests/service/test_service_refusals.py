@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -11,8 +11,13 @@ from terraphim_rlm import Rlm, RlmSync
 from terraphim_rlm.core.errors import InvalidArgument, SchemaMismatch
 from terraphim_rlm.engine.checks import check_schema
 from terraphim_rlm.llm.client import ModelInfo
+from terraphim_rlm.service.again import guard_mode
+from terraphim_rlm.service.recall import Recall
 from terraphim_rlm.service.schemas import check_wanted
 from terraphim_rlm.testing import ScriptedModel
+
+if TYPE_CHECKING:
+    from terraphim_rlm.service.runs import RunSummary
 
 SMALL = ModelInfo("local/tiny", profile="small", local=True)
 LARGE = ModelInfo("openai/big")
@@ -54,3 +59,13 @@ def test_a_schema_that_leads_elsewhere_or_in_a_circle_is_refused_and_never_fetch
     if ref != "#":
         with pytest.raises(SchemaMismatch, match="cannot be followed"):
             check_schema({"a": 1}, deep)
+
+
+def test_a_run_whose_record_names_no_guard_is_taken_up_with_the_rules_in_force() -> None:
+    def recorded(**begun: Any) -> Recall:
+        return Recall(cast("RunSummary", None), (), begun)
+
+    assert [guard_mode(recorded(guard=each)) for each in ("off", "warn", "block")] == ["off", "warn", "block"]
+    assert [guard_mode(recorded(**each)) for each in ({}, {"guard": None}, {"guard": 0})] == ["block"] * 3
+    with pytest.raises(InvalidArgument):
+        guard_mode(recorded(guard="none"))

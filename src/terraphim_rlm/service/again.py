@@ -172,7 +172,7 @@ async def _worked(
 ) -> Answer:
     """With the run's own guard. What is on record is not judged again."""
     guard = configured_guard(
-        check_mode(found.text("guard") or "off"),
+        guard_mode(found),
         graph=found.text("graph"),
         strictness=cast("Strictness | None", found.text("strictness")),
         ask=decide,
@@ -183,6 +183,15 @@ async def _worked(
             return await _asked(found, settings, how, request, sinks)
     finally:
         await guard.close()
+
+
+def guard_mode(found: Recall) -> GuardMode:
+    """The run's own; where the record names none, its code is held to the rules.
+
+    Raises:
+        InvalidArgument: it names what is no mode.
+    """
+    return check_mode(found.text("guard") or "block")
 
 
 async def _asked(
