@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cache
 
 from terraphim_rlm.core.network import Access
-from terraphim_rlm.sandbox.egress.gate import Gate, doors
+from terraphim_rlm.sandbox.egress.gateway import Gateway, doors
 from terraphim_rlm.sandbox.egress.names import authority
 from terraphim_rlm.sandbox.egress.rules import allowlist
 from terraphim_rlm.sandbox.egress.settings import Operator
@@ -53,7 +53,7 @@ def records(hello: bytes, size: int = 1 << 14) -> bytes:
 class Served:
     """A gateway whose doors lie on free ports of this machine."""
 
-    def __init__(self, gate: Gate, sockets: Sequence[socket.socket], told: list[Access]) -> None:
+    def __init__(self, gate: Gateway, sockets: Sequence[socket.socket], told: list[Access]) -> None:
         self.gate = gate
         self.told = told
         self.proxy = sockets[0].getsockname()
@@ -94,7 +94,7 @@ async def gateway(
     operator = Operator(
         frozenset(authority(each, None) for each in private), authority(upstream, None) if upstream else None
     )
-    gate = Gate(allowed, sockets, operator, quota, lambda: told.append)
+    gate = Gateway(allowed, sockets, operator, quota, lambda: told.append)
     try:
         yield Served(gate, sockets, told)
     finally:

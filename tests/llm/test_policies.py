@@ -240,7 +240,6 @@ def test_what_runs_here_costs_no_money(name: str):
 def test_a_name_tells_its_profile(name: str, profile: str):
     assert profiles.profile_of(name) == profile
     assert profile in profiles.PROFILES
-    assert profiles.PROFILES[profile].small is (profile == "small")
 
 
 # -- estimates

@@ -64,7 +64,7 @@ class Sharing:
         flight = self._flights.get(key)
         joined = flight is not None
         if flight is None:
-            flight = self._flights[key] = self._begun(key, model, account, request)
+            flight = self._flights[key] = self._begun(model, account, request)
         flight.waiting += 1
         try:
             reply = await asyncio.shield(flight.task)
@@ -76,7 +76,7 @@ class Sharing:
                     del self._flights[key]
         return self._free(reply) if joined else reply
 
-    def _begun(self, key: bytes, model: ModelClient, account: Account, request: ModelRequest) -> _Flight:
+    def _begun(self, model: ModelClient, account: Account, request: ModelRequest) -> _Flight:
         async def call() -> ModelReply:
             reply = await self._asker.ask(model, account, request)
             self.remember(model, request, reply)

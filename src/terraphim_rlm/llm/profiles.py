@@ -16,8 +16,6 @@ SMALL_BILLIONS = 3.0
 class ModelProfile:
     """How to treat a family of models."""
 
-    small: bool = False
-    """True = the host writes the program, and the model decides leaves."""
     batch_width: int = 20
     """Sub-calls that a cell is advised to batch."""
     thinking_headroom: int = 0
@@ -34,7 +32,7 @@ _FEW_CALLS = (
 )
 PROFILES: dict[str, ModelProfile] = {
     "default": ModelProfile(),
-    "small": ModelProfile(small=True, batch_width=4),
+    "small": ModelProfile(batch_width=4),
     "thinking": ModelProfile(
         thinking_headroom=8192,
         advice="Think briefly; do the work in code, where you can see what is true. Every reply must hold a block or an answer.",

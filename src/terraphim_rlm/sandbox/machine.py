@@ -32,7 +32,7 @@ from terraphim_rlm.sandbox.states import State, States, parked
 from terraphim_rlm.sandbox.undivided import undivided
 
 if TYPE_CHECKING:
-    from terraphim_rlm.sandbox.egress.gate import Gate
+    from terraphim_rlm.sandbox.egress.gateway import Gateway
 
 _WIDTHS = {"sh": 32, "files": 8}
 """One-shot commands and file transfers at once; more wait. Each takes up to seven descriptors of ours."""
@@ -54,7 +54,7 @@ class _Shared:
         """Views that nobody needs, to be dropped once they are not shown."""
         self.unwanted: list[State] = []
         """States to be discarded once the machines that begin as they are have begun."""
-        self.gate: Gate | None = None
+        self.gateway: Gateway | None = None
 
     def told(self) -> Callable[[Access], None]:
         """Who hears of what is reached from now on: whose processes run."""
@@ -64,8 +64,8 @@ class _Shared:
     async def close(self) -> None:
         """Ends the guest and its network."""
         try:
-            if self.gate is not None:
-                await self.gate.close()
+            if self.gateway is not None:
+                await self.gateway.close()
         finally:
             await self.guest.close()
 
@@ -101,7 +101,7 @@ class GuestMachine:
             if spec.resources.network:
                 from terraphim_rlm.sandbox.egress.opening import opened
 
-                shared.gate = await opened(link, spec.resources, shared.told)
+                shared.gateway = await opened(link, spec.resources, shared.told)
         except BaseException:
             await shared.close()
             raise
@@ -115,8 +115,8 @@ class GuestMachine:
         return self._shared.guest
 
     @property
-    def network(self) -> Gate | None:
-        return self._shared.gate
+    def network(self) -> Gateway | None:
+        return self._shared.gateway
 
     @property
     def turns(self) -> Queue:

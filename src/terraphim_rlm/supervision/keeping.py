@@ -180,7 +180,7 @@ class Keeping:
                 return
 
     async def _ask_health(self, slot: Slot, child: Child, health: Health) -> None:
-        why = await unhealthy(child, health, self._later)
+        why = await unhealthy(health, self._later)
         self.inbox.post(partial(self._unhealthy, slot, child, why))
 
     async def _unhealthy(self, slot: Slot, child: Child, why: str) -> None:

@@ -38,7 +38,7 @@ async def started(slot: Slot, stopping: asyncio.Event) -> Child | None:
     return starting.result()
 
 
-async def unhealthy(child: Child, health: Health, later: Later) -> str:
+async def unhealthy(health: Health, later: Later) -> str:
     """Asks until a running child is unhealthy, and says why."""
     failures, why = 0, ""
     while failures < health.failures:

@@ -18,8 +18,8 @@ from terraphim_rlm.faces.cli.out import Voice, speaking
 from terraphim_rlm.faces.cli.words import plural
 
 if TYPE_CHECKING:
+    from terraphim_rlm.faces.server.admission import Tcp
     from terraphim_rlm.faces.server.daemon import Serving
-    from terraphim_rlm.faces.server.gate import Doors
 
 IDLE_SECONDS = 300.0
 DRAIN_SECONDS = 10.0
@@ -78,18 +78,18 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
             return
         from terraphim_rlm.faces.server.daemon import Serving
 
-        wanted = _doors(port, open_loopback, tuple(cors_origin or ()))
+        wanted = _tcp(port, open_loopback, tuple(cors_origin or ()))
         _serve(voice, Serving(idle_seconds, drain_seconds, wanted), detach)
 
 
-def _doors(port: int | None, is_open: bool, origins: tuple[str, ...]) -> Doors | None:
+def _tcp(port: int | None, is_open: bool, origins: tuple[str, ...]) -> Tcp | None:
     """Who is let in over TCP, if anybody.
 
     Raises:
         InvalidArgument: the options do not go together.
         KeyRefused: nobody could get in.
     """
-    from terraphim_rlm.faces.server.gate import Doors
+    from terraphim_rlm.faces.server.admission import Tcp
     from terraphim_rlm.service.keys import Keys
 
     if port is None:
@@ -114,7 +114,7 @@ def _doors(port: int | None, is_open: bool, origins: tuple[str, ...]) -> Doors |
             "There is no key yet, so nobody could get in over TCP.",
             fix="Make one, `trlm keys create NAME`, or serve with --open-loopback.",
         )
-    return Doors(port, origins, needs_key=not is_open)
+    return Tcp(port, origins, needs_key=not is_open)
 
 
 def _serve(voice: Voice, how: Serving, detach: bool) -> None:
@@ -129,14 +129,14 @@ def _serve(voice: Voice, how: Serving, detach: bool) -> None:
         journal.open()
     told: dict[str, Any] = {"pid": os.getpid(), "socket": str(listening.path)}
     where = str(listening.path)
-    if how.doors is not None:
+    if how.tcp is not None:
         try:
-            how = replace(how, doors=replace(how.doors, port=listening.open_tcp(how.doors.port)))
+            how = replace(how, tcp=replace(how.tcp, port=listening.open_tcp(how.tcp.port)))
         except BaseException:
             listening.close()
             raise
-        assert how.doors is not None
-        told["url"] = f"http://127.0.0.1:{how.doors.port}"
+        assert how.tcp is not None
+        told["url"] = f"http://127.0.0.1:{how.tcp.port}"
         where = f"{where} and {told['url']}"
     if detach:
         os.environ["TRLM_DATA"] = str(data_dir().absolute())  # the child leaves this folder

@@ -17,7 +17,7 @@ from terraphim_rlm.store.journal import Journal
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from terraphim_rlm.faces.server.gate import Doors
+    from terraphim_rlm.faces.server.admission import Tcp
     from terraphim_rlm.service.running import Running
     from terraphim_rlm.service.sessions import Sessions
     from terraphim_rlm.supervision.spec import Exit, Start
@@ -31,7 +31,7 @@ class Serving:
     """Without sessions and requests, upon which it ends; 0 = never."""
     drain_seconds: float = 10.0
     """That what is in flight has to end by itself after SIGTERM."""
-    doors: Doors | None = None
+    tcp: Tcp | None = None
     """Who is let in over TCP; None = nobody."""
 
 
@@ -99,13 +99,13 @@ async def _serve(listening: Listening, journal: Journal, how: Serving) -> None:
 
 
 def _servers(app: ASGIApp, listening: Listening, how: Serving) -> dict[str, Start]:
-    from terraphim_rlm.faces.server.gate import Gate
+    from terraphim_rlm.faces.server.admission import Admission
     from terraphim_rlm.faces.server.uvicorn_server import served
     from terraphim_rlm.service.keys import Keys
 
     servers = {"server": served(app, listening.socket)}
-    if how.doors is not None and listening.tcp is not None:
-        servers["tcp"] = served(Gate(app, how.doors, Keys()), listening.tcp)
+    if how.tcp is not None and listening.tcp is not None:
+        servers["tcp"] = served(Admission(app, how.tcp, Keys()), listening.tcp)
     return servers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from terraphim_rlm.core.values import Usage, to_json
-from terraphim_rlm.service.exports.replies import Stretch, stretches
+from terraphim_rlm.service.exports.replies import stretches
 from terraphim_rlm.service.exports.story import Node, Story, children_of, text
 
 SCHEMA = "terraphim-rlm/transcript"
@@ -32,7 +32,7 @@ def as_trajectories(story: Story) -> Iterator[Mapping[str, Any]]:
                 "messages": part.messages,
                 "whole": part.whole,
                 "turns": [_turn(turn) for turn in part.turns],
-                "outcome": _outcome(story, node, part) if at == len(parts) - 1 else None,
+                "outcome": _outcome(story, node) if at == len(parts) - 1 else None,
             }
 
 
@@ -46,7 +46,7 @@ def _turn(turn: Any) -> Mapping[str, Any]:
     }
 
 
-def _outcome(story: Story, node: Node, part: Stretch) -> Mapping[str, Any]:
+def _outcome(story: Story, node: Node) -> Mapping[str, Any]:
     """What came of it; `verified` and the rest may serve as a reward, which is nobody's here to set."""
     below = sum((each.usage for each in node.walk()), Usage())
     common = {"termination": node.termination or None, "usage": to_json(below)}

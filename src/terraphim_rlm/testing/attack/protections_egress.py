@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from terraphim_rlm.sandbox.egress import addresses, dial, dns, gate, heads, names, opening, rules, visit
+from terraphim_rlm.sandbox.egress import addresses, dial, dns, gateway, heads, names, opening, rules, visit
 from terraphim_rlm.testing.attack.weak import Place
 
 
@@ -47,15 +47,15 @@ def any_name(_place: Place) -> contextlib.AbstractContextManager[None]:
 
 def names_looked_up(_place: Place) -> contextlib.AbstractContextManager[None]:
     """Questions for names are handed on to the world's name servers."""
-    answer = gate.Gate._name
+    answer = gateway.Gateway._name
 
-    def name(self: gate.Gate, data: bytes) -> bytes:
+    def name(self: gateway.Gateway, data: bytes) -> bytes:
         asked = dns.question(data)
         if asked is not None:
             dial._asked(asked.name)
         return answer(self, data)
 
-    return _replaced((gate.Gate, "_name", name))
+    return _replaced((gateway.Gateway, "_name", name))
 
 
 def loose_match(_place: Place) -> contextlib.AbstractContextManager[None]:

@@ -12,7 +12,8 @@ from egress_kit import OK, client_hello, gateway, server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from terraphim_rlm.sandbox.egress import dial, gate, passage, records, visit
+from terraphim_rlm.sandbox.egress import dial, passage, records, visit
+from terraphim_rlm.sandbox.egress import gateway as module
 
 pytestmark = pytest.mark.anyio
 
@@ -238,8 +239,8 @@ async def test_connections_beyond_the_most_wait_and_are_served_then(
 ) -> None:
     monkeypatch.setattr(visit, "HEAD_SECONDS", 30.0)
     async with gateway(["python.org"]) as served:
-        idle = [await asyncio.open_connection(*served.proxy) for _ in range(gate.MOST_OPEN)]
-        while served.gate.statistics().open < gate.MOST_OPEN:
+        idle = [await asyncio.open_connection(*served.proxy) for _ in range(module.MOST_OPEN)]
+        while served.gate.statistics().open < module.MOST_OPEN:
             await asyncio.sleep(0)
         late = asyncio.ensure_future(served.say(get("example.org")))
         done, _ = await asyncio.wait({late}, timeout=0.2)
@@ -252,7 +253,7 @@ async def test_connections_beyond_the_most_wait_and_are_served_then(
 async def test_all_sandboxes_together_cannot_take_every_descriptor(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_open", 1 << 40)
+    monkeypatch.setattr(module, "_open", 1 << 40)
     async with gateway(["docs.test"]) as served:
         assert (await served.say(get("docs.test"))).startswith(b"HTTP/1.1 503 too many connections")
     assert [each.decision for each in served.told] == ["refused"]
@@ -273,14 +274,14 @@ async def test_one_sandbox_leaves_connections_for_the_others(monkeypatch: pytest
         async def refuse(self, _reason: str) -> None:
             seen.append("refused")
 
-    monkeypatch.setattr(gate, "Visit", Held)
-    monkeypatch.setattr(gate.resource, "getrlimit", lambda _which: (1_024, 1_024))
+    monkeypatch.setattr(module, "Visit", Held)
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _which: (1_024, 1_024))
     counts = []
     writers: list[asyncio.StreamWriter] = []
     async with gateway(["a.test"]) as one, gateway(["a.test"]) as two, gateway(["a.test"]) as three:
         for served in (one, two, three):
             seen.clear()
-            while "refused" not in seen and len(seen) < gate.MOST_OPEN:
+            while "refused" not in seen and len(seen) < module.MOST_OPEN:
                 before = len(seen)
                 writers.append((await asyncio.open_connection(*served.proxy))[1])
                 while len(seen) == before:
@@ -326,8 +327,8 @@ async def test_single_bytes_are_carried_in_blocks_of_which_a_sandbox_has_so_many
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names["a.test"] = ["127.0.0.1"]
-    monkeypatch.setattr(gate, "_BLOCKS_PER_SECOND", 50.0)
-    monkeypatch.setattr(gate, "_MOST_BLOCKS", 20.0)
+    monkeypatch.setattr(module, "_BLOCKS_PER_SECOND", 50.0)
+    monkeypatch.setattr(module, "_MOST_BLOCKS", 20.0)
     async with server(None) as (port, got):
         here = f"a.test:{port}"
         async with gateway([here], private=[here]) as served:
@@ -422,7 +423,7 @@ async def test_an_address_that_does_not_answer_is_said_and_the_next_one_is_tried
 async def test_a_flood_of_refusals_makes_few_records_and_is_counted(
     names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate.Rate, "wait", lambda _self: asyncio.sleep(0))
+    monkeypatch.setattr(module.Rate, "wait", lambda _self: asyncio.sleep(0))
     async with gateway(["python.org"]) as served:
         for _ in range(120):
             await served.say(get("example.org"))
@@ -517,7 +518,7 @@ async def test_no_name_that_is_not_allowed_is_ever_looked_up_or_dialled(
 
     monkeypatch.setattr(dial, "resolve", resolve)
     monkeypatch.setattr(dial, "_first", first)
-    monkeypatch.setattr(gate.Rate, "wait", lambda _self: asyncio.sleep(0))
+    monkeypatch.setattr(module.Rate, "wait", lambda _self: asyncio.sleep(0))
     async with gateway(ALLOWED) as served:
         for pieces, door in said:
             await served.say(b"".join(pieces), door)

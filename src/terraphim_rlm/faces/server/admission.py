@@ -34,7 +34,7 @@ _JSON_OR_STREAM = ("application/json", "application/octet-stream")
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Tcp:
     """Who is let in over TCP."""
 
     port: int
@@ -44,21 +44,21 @@ class Doors:
     """False: everybody on this machine, but no browser."""
 
 
-class Gate:
+class Admission:
     """ASGI middleware; goes around everything else of a TCP server."""
 
-    def __init__(self, app: ASGIApp, doors: Doors, known: keys.Keys) -> None:
+    def __init__(self, app: ASGIApp, tcp: Tcp, known: keys.Keys) -> None:
         self._app = app
-        self._doors = doors
+        self._tcp = tcp
         self._keys = known
-        self._hosts = {f"{name}:{doors.port}" for name in _NAMES}
+        self._hosts = {f"{name}:{tcp.port}" for name in _NAMES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # nothing else is served over TCP
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        allowed = origin if origin in self._doors.origins else None
+        allowed = origin if origin in self._tcp.origins else None
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -90,7 +90,7 @@ class Gate:
         self._check_place(headers)
         if scope["path"] in PUBLIC and scope["method"] == "GET":
             return
-        if self._doors.needs_key:
+        if self._tcp.needs_key:
             key = self._known(_bearer(headers))
             if key is None:
                 raise KeyRefused("This needs a key that is known and not over.")
@@ -110,14 +110,14 @@ class Gate:
     def _check_place(self, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if host.lower() not in self._hosts:
-            raise Forbidden(f"This is not {host[:80]!r}.", fix=f"Ask http://127.0.0.1:{self._doors.port}.")
-        if origin is not None and origin not in self._doors.origins:
+            raise Forbidden(f"This is not {host[:80]!r}.", fix=f"Ask http://127.0.0.1:{self._tcp.port}.")
+        if origin is not None and origin not in self._tcp.origins:
             raise Forbidden(
                 f"Pages of {origin[:80]!r} may not call.", fix="Allow them: `trlm serve --cors-origin URL`."
             )
         if origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Forbidden("A browser asks on behalf of another page.")
-        if not self._doors.needs_key and (origin is not None or "sec-fetch-site" in headers):
+        if not self._tcp.needs_key and (origin is not None or "sec-fetch-site" in headers):
             raise Forbidden("Without keys no browser is let in.", fix="Serve without --open-loopback.")
 
 

@@ -49,7 +49,7 @@ def doors(allowed: Allowlist) -> list[tuple[str, str, int]]:
     ]
 
 
-class Gate:
+class Gateway:
     """Serves until it is closed. One event loop.
 
     Args:
