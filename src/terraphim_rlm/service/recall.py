@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from terraphim_rlm.core.clock import SYSTEM_CLOCK
-from terraphim_rlm.core.errors import InvalidArgument
+from terraphim_rlm.core.errors import InvalidArgument, JournalCorrupt
 from terraphim_rlm.core.events import Event
 from terraphim_rlm.core.standing import Spent
 from terraphim_rlm.core.values import Answer, Evidence, Limits, Resources, Usage, to_json
@@ -78,10 +78,17 @@ class Recall:
         return found if isinstance(found, str) else None
 
     def record(self, how: How, turn: int | None = None, prompt: str | None = None) -> Record:
-        """What is not asked again; for a fork, as far as before its turn."""
+        """What is not asked again; for a fork, as far as before its turn.
+
+        Raises:
+            JournalCorrupt: an event holds what no run has written.
+        """
         events = self.events if turn is None else self._before(turn)
-        record = Record(events, goes_on=how == "resume", strict=how == "replay")
-        record.answer = self.answer if how == "resume" else None
+        try:
+            record = Record(events, goes_on=how == "resume", strict=how == "replay")
+            record.answer = self.answer if how == "resume" else None
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise _damaged(f"An event of {self.id} holds what no run has written", error) from error
         if prompt and turn is not None:
             record.root.notes[turn] = ADDED.format(prompt=prompt)
         return record
@@ -234,4 +241,14 @@ def _shaped(kind: type[T], data: Any) -> T:
     """A value of a frozen shape, by the names that it knows; its defaults for the rest."""
     given = data if isinstance(data, dict) else {}
     names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: given[name] for name in names if name in given})
+    try:
+        return kind(**{name: given[name] for name in names if name in given})
+    except (AttributeError, OverflowError, TypeError) as error:
+        raise _damaged(f"What is recorded is no {kind.__name__}", error) from error
+
+
+def _damaged(what: str, error: Exception) -> JournalCorrupt:
+    return JournalCorrupt(
+        f"{what}: {type(error).__name__}: {error!s:.200}.",
+        fix="Ask anew: `trlm ask`. What the journal has of it: `trlm runs show`.",
+    )

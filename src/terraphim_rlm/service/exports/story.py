@@ -306,7 +306,8 @@ def count(data: Data, name: str) -> int:
 
 def number(data: Data, name: str) -> float:
     value = data.get(name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+    return float(value) if known else 0.0  # type: ignore[arg-type]  # what is no number compares as false
 
 
 def usage(data: Data) -> Usage:
