@@ -76,7 +76,8 @@ async def test_a_door_that_closes_leaves_the_door_of_another_process_where_it_is
 async def test_a_door_is_its_owners_alone_and_what_is_said_wrongly_at_it_stops_nothing() -> None:
     stopped: list[int] = []
     async with asyncio.timeout(30), Door(RUN, lambda: stopped.append(1)):
-        assert stat.S_IMODE(door_of(RUN).parent.stat().st_mode) == 0o700
+        for folder in (door_of(RUN).parent, door_of(RUN).parent.parent):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         for said in (b"stop\n", b"\x00\xff\n", b"cancel \n", b"CANCEL\n"):
             reader, writer = await asyncio.open_unix_connection(str(door_of(RUN)))
             writer.write(said)
@@ -85,3 +86,11 @@ async def test_a_door_is_its_owners_alone_and_what_is_said_wrongly_at_it_stops_n
     assert stopped == []
     with pytest.raises(RunUnreachable):
         await knock(RUN, 5)
+
+
+async def test_no_door_is_made_in_a_folder_that_leads_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    door_of(RUN).parent.parent.symlink_to(tmp_path / "elsewhere")
+    async with Door(RUN, lambda: None):  # the run works without one
+        assert not door_of(RUN).exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

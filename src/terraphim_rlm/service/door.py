@@ -46,6 +46,9 @@ class Door:
 
     async def __aenter__(self) -> Self:
         with contextlib.suppress(OSError, RlmError):
+            private_folder(
+                self._path.parent.parent
+            )  # whoever owns it could put another folder in the place of ours
             private_folder(self._path.parent)
             self._path.unlink(missing_ok=True)  # of a process that died while the run was its own
             sock = socket.socket(socket.AF_UNIX)
