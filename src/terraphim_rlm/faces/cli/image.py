@@ -24,13 +24,15 @@ def build(
     language: Annotated[
         list[str] | None,
         typer.Option(
-            "--language", metavar="NAME", help="Besides python and bash; repeat it.  [default: all]"
+            "--language", metavar="NAME", help="Besides python and bash; may be repeated.  [default: all]"
         ),
     ] = None,
     package: Annotated[
         list[str] | None,
         typer.Option(
-            "--package", metavar="NAME", help="A Python package that Debian has, such as scipy; repeat it."
+            "--package",
+            metavar="NAME",
+            help="A Python package that Debian has, such as scipy; may be repeated.",
         ),
     ] = None,
     dockerfile: Annotated[

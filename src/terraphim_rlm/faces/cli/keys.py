@@ -15,7 +15,7 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who has it.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(metavar="S", help="What it may: read, ask, exec, admin. May be given several times."),
+        typer.Option(metavar="S", help="What it may: read, ask, exec, admin. May be repeated."),
     ] = None,
     days: Annotated[float | None, typer.Option(metavar="N", help="End it after so many days.")] = None,
     as_json: AsJson = False,
@@ -35,7 +35,7 @@ def create(
 
 
 def list_keys(as_json: AsJson = False, debug: Debug = False) -> None:
-    """The keys there are, without what would let anybody in."""
+    """Lists the keys there are, without what would let anybody in."""
     from terraphim_rlm.service.keys import Keys, keys_to_json
 
     with speaking("keys list", mode(as_json), debug) as voice:

@@ -50,9 +50,7 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     ] = False,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="URL", help="Let pages of this origin call, with a key. May be given several times."
-        ),
+        typer.Option(metavar="URL", help="Let pages of this origin call, with a key. May be repeated."),
     ] = None,
     print_unit: Annotated[
         bool, typer.Option("--print-unit", help="Print a systemd unit that runs this, and do nothing else.")
