@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from terraphim_rlm import Resources, Sandbox, open_sandbox
 from terraphim_rlm.core.errors import InvalidArgument, SandboxLost
+from terraphim_rlm.guest import frames
+from terraphim_rlm.sandbox.link.channel import Channel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -211,3 +214,24 @@ async def test_a_child_that_ran_out_of_memory_is_told_when_its_shell_goes_on() -
 
     assert (result.status, result.stdout) == ("ok", "rest\n")
     assert any("memory" in note for note in result.notes)
+
+
+async def test_code_that_is_killed_for_memory_before_its_host_looks_again_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_sandbox("bubblewrap", resources=Resources(memory_mb=128)) as box:
+        if box.capabilities.limits.get("memory") != "kernel-group":
+            pytest.skip("memory is not limited by a kernel group here")
+        await box.run("1")
+        guest, send = box.python._guest, Channel.send
+
+        def held_up(self: Channel, kind: int, *rest: Any) -> None:
+            send(self, kind, *rest)
+            deadline = time.monotonic() + 20
+            while kind == frames.EXEC and not guest.link.oom_kills() and time.monotonic() < deadline:
+                pass
+
+        monkeypatch.setattr(Channel, "send", held_up)
+        result = await box.run("x = bytearray(b'a' * 10**9)")
+
+    assert (result.status, result.state_after) == ("oom", "lost")

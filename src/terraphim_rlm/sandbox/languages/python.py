@@ -134,17 +134,17 @@ class Interpreter:
         started = self._loop.time()
         stdin = None if stdin_fd is None else copied(stdin_fd)  # before it begins: there may be no room
         running = self._begin(timeout, handler, heard)
-        if options or stdin is not None:
-            extra = {"stdin": stdin is not None, **(options or {})}
-            channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin)
-        channel.send(frames.EXEC, running.number, source)
-        running.arm(cap)
-        try:
-            with self._guest.watching_memory() as memory:
+        with self._guest.watching_memory() as memory:  # from before it is sent: it may be killed at once
+            if options or stdin is not None:
+                extra = {"stdin": stdin is not None, **(options or {})}
+                channel.send(frames.OPTIONS, 0, json.dumps(extra).encode(), stdin)
+            channel.send(frames.EXEC, running.number, source)
+            running.arm(cap)
+            try:
                 await running.done
-        except asyncio.CancelledError:
-            running.stop("cancelled")
-            raise
+            except asyncio.CancelledError:
+                running.stop("cancelled")
+                raise
         running.end.oom = memory.killed
         if heard is not None:
             heard.check()
