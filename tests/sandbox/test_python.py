@@ -223,6 +223,7 @@ async def test_helpers_work_beside_modules_of_the_users_own_that_are_called_like
         "import sys\n"
         "for name in ('json', 're', 'collections'):\n"
         "    with open(f'{name}.py', 'w') as file: file.write('mine = True')\n"
+        "sys.path_importer_cache.clear()\n"  # Python looks again only where a folder's time has changed, in ticks
         f"{imported}\n"
         "text = 'one\\ntwo'\n"
         "print(grep('two', text)[0].line, lines(2, 2, text))\n"
