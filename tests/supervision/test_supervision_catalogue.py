@@ -93,19 +93,27 @@ from terraphim_rlm.supervision.children import process
 from terraphim_rlm.supervision.spec import ChildSpec
 from terraphim_rlm.supervision.supervisor import Supervisor
 async def main():
-    script = "setsid sleep 1000 & echo $!; exec sleep 1000"
-    async with Supervisor([ChildSpec("p", process(["sh", "-c", script], stdout=sys.stdout))]) as supervisor:
+    script = f"setsid sleep 1000 & echo $! > {sys.argv[1]}; exec sleep 1000"
+    async with Supervisor([ChildSpec("p", process(["sh", "-c", script]))]) as supervisor:
         print(supervisor.which_children()[0].pid, flush=True)
         await supervisor.wait()
 asyncio.run(main())
 """
 
 
-def test_processes_end_with_their_supervisors_process_even_when_that_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        pids = [int(owner.stdout.readline()) for _ in range(2)]
-        owner.kill()
+def test_processes_end_with_their_supervisors_process_even_when_that_is_killed(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    argv = [sys.executable, "-c", OWNER, str(noted)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout is not None
+            pids = [int(owner.stdout.readline())]
+            deadline = time.monotonic() + 20
+            while not (noted.exists() and noted.read_text().endswith("\n")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            pids.append(int(noted.read_text()))
+        finally:
+            owner.kill()
     deadline = time.monotonic() + 20
     while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.01)
