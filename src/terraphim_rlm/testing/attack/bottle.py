@@ -73,7 +73,8 @@ def _run(kind: Literal["row", "control"], row: Row, lab: Lab, seed: int, backend
 
 def _environment() -> dict[str, str]:
     """For the same modules as here, wherever they come from."""
-    own = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONDONTWRITEBYTECODE": "1"}
+    modules = os.pathsep.join(path for path in sys.path if path)
+    own = {"PYTHONPATH": modules, "PYTHONDONTWRITEBYTECODE": "1", "TRLM_CONFIG": os.devnull}  # nobody else's
     return {**process.inherited_env("DOCKER_HOST", "TRLM_IMAGE"), **own}
 
 
